@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ * One option table for everything: parsing a YAML file, --set k=v, the help text and the resolved dump
+ * all come from the same rows. An unknown key or value is ECG_ERR_CONFIG and names the nearest one. */
+#ifndef CORE_CONF_H
+#define CORE_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "core/yaml.h"
+
+enum conf_type {
+    CONF_BOOL,    /* bool */
+    CONF_INT,     /* int64_t, within [min, max] */
+    CONF_NUMBER,  /* double, within [min, max] */
+    CONF_STRING,  /* char *, NULL for null; owned by the config */
+    CONF_CHOICE,  /* int: index into `choices` */
+    CONF_INTS,    /* struct conf_ints; a single number is a list of one */
+    CONF_STRINGS, /* struct conf_strings; NULL items, n 0 for null */
+    CONF_NODE     /* struct yaml_node *: any YAML, read by the owner of the key; NULL for null */
+};
+
+struct conf_ints {
+    int64_t *v;
+    size_t n;
+};
+struct conf_strings {
+    char **v;
+    size_t n;
+};
+
+struct conf_option {
+    const char *key;           /* "optim.lr" */
+    enum conf_type type;
+    size_t offset;             /* offsetof(struct config, ...) */
+    const char *default_value; /* YAML text: "1e-3", "[1, 2]", "null" */
+    const char *choices;       /* CONF_CHOICE: "adam adamw sgd" */
+    double min, max;           /* CONF_INT, CONF_NUMBER and items of CONF_INTS, inclusive; both 0: no bounds */
+    const char *help;          /* one line */
+};
+
+/* Fills the struct with the defaults. The table ends with key == NULL. */
+enum ecg_status conf_defaults(const struct conf_option *table, void *config);
+/* Reads a file over what is there; nested maps and dotted keys both work. */
+enum ecg_status conf_read_file(const struct conf_option *table, void *config, const char *path);
+/* One "key=value" of --set; value is YAML. */
+enum ecg_status conf_set(const struct conf_option *table, void *config, const char *assignment);
+/* The resolved config as YAML text: every key with its value, numbers that read back exactly. */
+enum ecg_status conf_dump(const struct conf_option *table, const void *config, char **text);
+/* Help text: key, default, meaning, one line each. */
+enum ecg_status conf_help(const struct conf_option *table, char **text);
+void conf_free(const struct conf_option *table, void *config);
+
+/* The name of a choice ("adamw") of the option `key`. */
+const char *conf_choice_name(const struct conf_option *table, const char *key, int value);
+
+/* The candidate nearest to `word` by edit distance; NULL when none is near enough (distance > 1/2 length
+ * and > 2). Candidates: a NULL-terminated array or, with n >= 0, n names. */
+const char *conf_nearest(const char *word, const char *const *names, int n);
+
+#endif

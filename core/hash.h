@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT
+ * xxHash64, seed 0 (libxxhash): patient splits, shard and record checksums. */
+#ifndef CORE_HASH_H
+#define CORE_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+
+uint64_t hash_bytes(const void *data, size_t n);
+enum ecg_status hash_file(const char *path, uint64_t *out);
+
+#endif

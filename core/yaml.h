@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ * YAML documents as a tree with line numbers, over libyaml's events. One document a file; aliases,
+ * duplicate keys, non-scalar keys, more than 64 levels or 8 MiB are errors (78, with file:line:column). */
+#ifndef CORE_YAML_H
+#define CORE_YAML_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+
+enum yaml_kind { YAML_SCALAR, YAML_LIST, YAML_MAP };
+
+struct yaml_node {
+    enum yaml_kind kind;
+    char *text;               /* scalar: its text */
+    bool quoted;              /* scalar: '...' or "..." or block: always a string */
+    int line, column;         /* 1-based */
+    size_t n;                 /* children */
+    struct yaml_node **items; /* list items, map values */
+    char **keys;              /* map: n keys */
+};
+
+enum ecg_status yaml_parse(struct yaml_node **root, const char *text, size_t n, const char *where);
+enum ecg_status yaml_parse_file(struct yaml_node **root, const char *path); /* missing file: ECG_ERR_NOINPUT */
+void yaml_free(struct yaml_node *root); /* NULL is fine */
+
+const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key); /* NULL: not there */
+bool yaml_is_null(const struct yaml_node *v); /* plain null, ~ or empty */
+
+/* Typed reads of a scalar, YAML 1.2 core schema read strictly: numbers as 1, -2, 1e-4, .5, nan is no
+ * number; bools true and false only. False when it is not one; no message is set. */
+bool yaml_bool(const struct yaml_node *v, bool *out);
+bool yaml_integer(const struct yaml_node *v, int64_t *out);
+bool yaml_number(const struct yaml_node *v, double *out);
+
+#endif
