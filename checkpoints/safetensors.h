@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ * safetensors files (format of huggingface/safetensors): u64 header length, JSON header, tensors. The reader maps the file
+ * and checks everything before it hands out a pointer: header size, JSON, duplicate names, dtypes, shapes, that the
+ * tensors tile the data exactly. */
+#ifndef CHECKPOINTS_SAFETENSORS_H
+#define CHECKPOINTS_SAFETENSORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "core/status.h"
+
+#define SAFETENSORS_MAX_NDIM 8
+
+enum safetensors_dtype { ST_F32, ST_F64, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL, ST_OTHER };
+
+struct safetensors_entry {
+    const char *name;
+    enum safetensors_dtype dtype;
+    const char *dtype_name; /* "F32" */
+    int ndim;
+    int64_t shape[SAFETENSORS_MAX_NDIM];
+    size_t n;          /* elements */
+    size_t bytes;
+    const void *data;  /* little-endian, may be unaligned */
+};
+
+struct safetensors {
+    char *path;
+    struct file_map map;
+    struct json *header;
+    struct safetensors_entry *entries; /* sorted by name */
+    size_t n_entries;
+    char **meta_keys, **meta_values; /* __metadata__ */
+    size_t n_meta;
+};
+
+enum ecg_status safetensors_open(struct safetensors *s, const char *path);
+void safetensors_close(struct safetensors *s); /* idempotent */
+const struct safetensors_entry *safetensors_find(const struct safetensors *s, const char *name); /* NULL: not there */
+const char *safetensors_meta(const struct safetensors *s, const char *key);                     /* NULL: not there */
+/* Elements as fp32 (F32, F64, F16, BF16) into out (n); other dtypes are ECG_ERR_DATA. */
+enum ecg_status safetensors_to_f32(const struct safetensors *s, const struct safetensors_entry *e, float *out);
+
+/* Writing, atomic, 8-byte padded header, tensors by descending alignment, then name: equal content, equal bytes. */
+struct safetensors_out {
+    const char *name;
+    enum safetensors_dtype dtype; /* F32, F64, I64, I32, U8 */
+    int ndim;
+    int64_t shape[SAFETENSORS_MAX_NDIM];
+    const void *data;
+};
+enum ecg_status safetensors_write(const char *path, const struct safetensors_out *tensors, size_t n,
+                                  const char *const *meta_keys, const char *const *meta_values, size_t n_meta);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ * Which records, in which order, and batches of them read ahead by worker threads. */
+#ifndef DATA_LOADER_H
+#define DATA_LOADER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "data/shard.h"
+
+/* A part of a data set, as data.train / data.valid / data.test give it. */
+struct selection_spec {
+    char *path;
+    int *folds; /* records whose fold is in the list; n_folds 0 = no fold rule */
+    int n_folds;
+    bool has_part;
+    double part[2]; /* patients whose hash falls into [from, to) of the unit interval: hash / 2^64 */
+};
+/* Fresh sorted list of record numbers. ECG_ERR_CONFIG: folds asked of a data set without fold, or nothing left. */
+enum ecg_status selection_make(const struct dataset *d, const struct selection_spec *spec, size_t **index, size_t *n);
+/* Patients that stand in both lists (by hash); for the check that no patient is on both sides. `example` (fresh
+ * patient id of one, or NULL). */
+enum ecg_status selection_overlap(struct dataset *da, const size_t *a, size_t na, struct dataset *db, const size_t *b,
+                                  size_t nb, size_t *n_patients, char **example);
+
+/* The order of an epoch: position -> place in the selection, a Fisher-Yates shuffle by Philox (seed, RNG_SHUFFLE,
+ * epoch); without shuffle the identity. */
+enum ecg_status sampler_order(size_t n, bool shuffle, uint64_t seed, uint32_t epoch, size_t *order);
+
+struct loader_options {
+    const size_t *index; /* the selection */
+    size_t n;
+    const int *label_columns;  /* columns to hand on, in this order */
+    int n_labels;
+    const int *target_columns;
+    int n_targets;
+    int batch_size;
+    bool shuffle;
+    uint64_t seed;
+    uint32_t epoch;     /* first epoch */
+    size_t first_batch; /* batches of it to skip: resume in the middle of an epoch */
+    int workers;        /* reading threads; 0 = 1 */
+    bool repeat;        /* after an epoch go on with the next; else NULL batches at the end */
+};
+
+/* All arrays belong to the loader's ring and stay valid until the next loader_next. */
+struct batch {
+    int B;               /* the last batch of an epoch may be smaller */
+    uint32_t epoch;
+    size_t number;       /* in its epoch */
+    bool last_of_epoch;
+    int16_t *ecg;        /* (B, C, L), all leads of the file */
+    float *scale;        /* (B) */
+    uint8_t *labels;     /* (B, n_labels) */
+    float *targets;      /* (B, n_targets) */
+    size_t *record;      /* (B) record numbers in the data set */
+};
+
+struct loader;
+enum ecg_status loader_open(struct loader **l, struct dataset *d, const struct loader_options *o);
+/* *b = NULL at the end. A record that can't be read is the failure of its batch, with shard and record. */
+enum ecg_status loader_next(struct loader *l, struct batch **b);
+size_t loader_batches_per_epoch(const struct loader *l);
+void loader_close(struct loader *l); /* joins the workers; NULL is fine */
+
+#endif

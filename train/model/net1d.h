@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT
+ * Net1D, the network of ECGFounder (arXiv 2410.04133; official net1d.py after hsd1503/resnet1d), exactly, over a table of
+ * operations. Input x (B, length, n_leads); features (B, D) = mean over time of the last block, D = the last width;
+ * logits (B, n_outputs). */
+#ifndef TRAIN_MODEL_NET1D_H
+#define TRAIN_MODEL_NET1D_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/mem.h"
+#include "core/status.h"
+#include "kernels/ops.h"
+
+#define NET1D_MAX_STAGES 16
+
+struct net1d_config {
+    int n_leads, length;
+    int base_filters;
+    int n_stages;
+    int filters[NET1D_MAX_STAGES], blocks[NET1D_MAX_STAGES];
+    int kernel_size, stride, group_width;
+    bool batch_norm;
+    double dropout, drop_path;
+    int n_outputs;
+};
+
+enum tensor_kind {
+    TENSOR_PARAM,   /* trained: lies in params/grads */
+    TENSOR_UNUSED,  /* BN weight and bias of a network without BN: kept and exported as imported */
+    TENSOR_BUFFER,  /* BN running mean and variance (fp32) */
+    TENSOR_COUNTER  /* num_batches_tracked (int64 scalar), kept in `counters` */
+};
+
+/* The one tensor table. Names are the official state_dict keys, in state_dict order. */
+struct tensor {
+    char name[80];
+    enum tensor_kind kind;
+    int ndim;
+    int64_t shape[3];
+    size_t n;       /* elements */
+    size_t offset;  /* floats into params (PARAM) or extras (UNUSED, BUFFER); index into counters (COUNTER) */
+    bool is_head;   /* dense.* */
+    bool is_bias_or_norm; /* biases and BN weights: what optim.decay_bias: false leaves out */
+    bool frozen;    /* no gradient is computed or applied */
+};
+
+struct net1d {
+    struct net1d_config config;
+    const struct ops *ops;
+    struct ops_dev *dev;
+    int max_batch;
+    bool training;        /* planned with gradients */
+
+    struct tensor *tensors;
+    size_t n_tensors;
+    size_t n_params;      /* floats in the flat arrays below, with padding (every tensor 64-byte aligned, padding 0) */
+    size_t n_live;        /* parameters without padding */
+    float *params, *grads; /* (n_params); grads NULL when not training */
+    float *extras;        /* BN buffers and unused tensors */
+    size_t n_extras;
+    int64_t *counters;
+    size_t n_counters;
+
+    void *x;              /* (max_batch, length, n_leads): the caller fills it by ops->input_fwd */
+    float *features;      /* (max_batch, D) after forward */
+    float *logits;        /* (max_batch, n_outputs) after forward */
+    float *dlogits;       /* (max_batch, n_outputs): the caller fills it before backward */
+    struct net1d_private *p;
+};
+
+/* ECG_ERR_CONFIG names the key when a shape can't be (channels not divisible into groups, length 0 ...). */
+enum ecg_status net1d_check(const struct net1d_config *c);
+/* Builds the tensor table, plans and allocates everything for batches up to max_batch. Parameters are zero (BN: 1, 0, 0, 1, 0). */
+enum ecg_status net1d_create(struct net1d *net, const struct net1d_config *config, const struct ops *ops,
+                             struct ops_dev *dev, int max_batch, bool training);
+void net1d_free(struct net1d *net); /* idempotent, zeroed is fine */
+int net1d_features(const struct net1d_config *c); /* D */
+struct tensor *net1d_tensor(struct net1d *net, const char *name); /* NULL: not there */
+
+/* PyTorch's default distributions: conv and linear weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), by Philox
+ * (seed, RNG_INIT, tensor's index): the same for any backend. only_head: dense.* alone. */
+enum ecg_status net1d_init_weights(struct net1d *net, uint64_t seed, bool only_head);
+
+/* Where the forward pass stands, for dropout and drop-path. */
+struct net1d_pass {
+    bool train;       /* batch statistics, dropout; else running statistics */
+    bool frozen_norm; /* train, but BN uses running statistics and leaves them (linear probe) */
+    uint64_t seed;
+    uint32_t step;
+    uint64_t sample0; /* place of the micro-batch's first sample in the step's batch */
+};
+enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass *pass);
+/* After a forward with pass->train or frozen_norm: grads += d loss / d params for every tensor that is not frozen; stops
+ * above the lowest layer that is not frozen. */
+enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass *pass);
+
+/* Sets `frozen` on the backbone (all but dense.*) or clears it. */
+void net1d_freeze_backbone(struct net1d *net, bool frozen);
+
+/* Multiply-accumulates of one record's forward pass. */
+int64_t net1d_macs(const struct net1d_config *c);
+
+#endif
