@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT
+ * The optimiser: PyTorch's Adam, AdamW and SGD over the network's flat parameter array, with PyTorch's global-norm
+ * clipping. The moments m and v are flat arrays of the parameters' own layout (same offsets, same padding), so a
+ * checkpoint stores each as one array or cuts it by the tensor table.
+ *
+ *     optim_create(&o, &config, &net);      after net1d_freeze_backbone: frozen tensors are left out for good
+ *     each step: optim_zero_grad; backward of every micro-batch; optim_clip; optim_step with schedule_at's numbers
+ */
+#ifndef TRAIN_OPTIM_OPTIM_H
+#define TRAIN_OPTIM_OPTIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "kernels/ops.h"
+#include "train/model/net1d.h"
+
+/* In the order of OPTIM_CHOICES, for the option table. */
+enum optim_kind { OPTIM_ADAM, OPTIM_ADAMW, OPTIM_SGD };
+#define OPTIM_CHOICES "adam adamw sgd"
+
+struct optim_config {
+    enum optim_kind kind;
+    double weight_decay; /* adam, sgd: L2 added to the gradient; adamw: decoupled */
+    double beta2, eps;   /* adam, adamw */
+    bool decay_bias;     /* false: biases and BN weights are left out of weight decay */
+};
+
+/* Consecutive parameters that are treated alike, padding in between included (it is 0 and stays 0). */
+struct optim_range {
+    size_t offset, n; /* floats */
+    bool is_head;     /* dense.*: takes lr; else backbone_lr */
+    bool decays;
+};
+
+struct optim {
+    struct optim_config config;
+    const struct ops *ops;
+    struct ops_dev *dev;
+    float *params, *grads; /* (n) the network's */
+    size_t n;
+    struct optim_range *ranges; /* by offset; frozen tensors are in none */
+    size_t n_ranges;
+    float *m;     /* (n) first moment; SGD: momentum buffer. In ops memory */
+    float *v;     /* (n) second moment; SGD: NULL */
+    int64_t step; /* updates done; a checkpoint stores and sets m, v and step */
+};
+
+/* The numbers of one update, from schedule_at. */
+struct optim_rates {
+    double lr; /* of the head, and of everything where backbone_lr is the same */
+    double backbone_lr;
+    double beta1; /* Adam's beta1; SGD's momentum (0 = plain) */
+};
+
+/* `net` was created for training and outlives the optimiser. Nothing left to train: ECG_ERR_CONFIG. */
+enum ecg_status optim_create(struct optim *o, const struct optim_config *config, struct net1d *net);
+void optim_free(struct optim *o); /* idempotent, zeroed is fine */
+
+enum ecg_status optim_zero_grad(struct optim *o);
+
+/* torch.nn.utils.clip_grad_norm_: *norm = L2 norm of all gradients that are not frozen, before clipping; gradients are
+ * scaled by min(1, max_norm / (norm + 1e-6)). max_norm 0: only measures. A norm that is not finite scales nothing
+ * and is handed back for the caller to judge. */
+enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm);
+
+/* One update with the gradients as they are; step += 1. */
+enum ecg_status optim_step(struct optim *o, const struct optim_rates *rates);
+
+#endif
