@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT
+ * Checked allocation and the two-pass arena. Every size is checked before it is multiplied or rounded:
+ * counts often come from files. */
+#include "core/mem.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rounded up to MEM_ALIGN; SIZE_MAX when that does not fit. */
+static size_t round_up(size_t bytes) {
+    if (bytes > SIZE_MAX - (MEM_ALIGN - 1)) return SIZE_MAX;
+    return (bytes + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+}
+
+static enum ecg_status no_memory(size_t n, size_t size) {
+    return ecg_fail(ECG_ERR_NOMEM, "out of memory: %zu elements of %zu bytes", n, size);
+}
+
+enum ecg_status mem_alloc(void **out, size_t n, size_t size) {
+    size_t bytes;
+    *out = NULL;
+    if (__builtin_mul_overflow(n, size, &bytes)) return no_memory(n, size);
+    bytes = round_up(bytes ? bytes : 1);
+    if (bytes > PTRDIFF_MAX) return no_memory(n, size);
+    void *p = aligned_alloc(MEM_ALIGN, bytes);
+    if (!p) return no_memory(n, size);
+    memset(p, 0, bytes);
+    *out = p;
+    return ECG_OK;
+}
+
+enum ecg_status mem_grow(void **p, size_t *cap, size_t n, size_t size) {
+    if (n <= *cap) return ECG_OK;
+    size_t want = *cap < 8 ? 8 : *cap <= SIZE_MAX / 2 ? *cap * 2 : n;
+    if (want < n) want = n;
+    size_t bytes;
+    if (__builtin_mul_overflow(want, size, &bytes) || bytes > PTRDIFF_MAX)
+        return no_memory(want, size);
+    char *grown = realloc(*p, bytes ? bytes : 1);
+    if (!grown) return no_memory(want, size);
+    memset(grown + *cap * size, 0, (want - *cap) * size);
+    *p = grown;
+    *cap = want;
+    return ECG_OK;
+}
+
+enum ecg_status mem_strdup(char **out, const char *text) {
+    size_t n = strlen(text) + 1;
+    *out = malloc(n);
+    if (!*out) return no_memory(n, 1);
+    memcpy(*out, text, n);
+    return ECG_OK;
+}
+
+void *arena_carve(struct arena *a, size_t bytes) {
+    size_t start = a->used, rounded = round_up(bytes);
+    a->used = rounded > SIZE_MAX - start ? SIZE_MAX : start + rounded;
+    if (!a->base) return NULL;
+    assert(a->used <= a->size); /* the second pass asks for what the first one counted */
+    return a->base + start;
+}
+
+enum ecg_status arena_commit(struct arena *a) {
+    void *base;
+    TRY(mem_alloc(&base, a->used, 1));
+    free(a->base);
+    a->base = base;
+    a->size = a->used;
+    a->used = 0;
+    return ECG_OK;
+}
+
+void arena_free(struct arena *a) {
+    free(a->base);
+    *a = (struct arena){0};
+}
