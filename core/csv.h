@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * CSV as RFC 4180 has it: quoted commas, doubled quotes, newlines inside quotes, CRLF, a UTF-8 BOM. */
+ * CSV as RFC 4180 has it: quoted commas, doubled quotes, newlines inside quotes, CRLF, a UTF-8 BOM. A line
+ * may also end in CR alone; blank lines are skipped where there is more than one column; a quote inside an
+ * unquoted cell is text. */
 #ifndef CORE_CSV_H
 #define CORE_CSV_H
 
@@ -17,7 +19,7 @@ struct csv {
 };
 
 /* Whole file, first row = names. A row of another length, an open quote at the end, a repeated column
- * name, a NUL byte: ECG_ERR_DATA with file:line. */
+ * name, text after a closing quote, a NUL byte, more than 1 GiB: ECG_ERR_DATA with file:line. */
 enum ecg_status csv_read(struct csv *c, const char *path);
 void csv_free(struct csv *c);
 /* Index of a column; -1 when it is not there. */

@@ -42,8 +42,8 @@ enum ecg_status file_sync_dir(const char *path);
 enum ecg_status file_remove_tree(const char *path);     /* rm -r; a path that is not there is fine */
 bool file_dir_is_empty(const char *path);               /* also true when it does not exist */
 
-/* Sorted names. Recursive lists give paths below `dir` ("a/b.hea"); `suffix` "" = all. Symlinks to
- * folders are not followed. */
+/* Sorted names that end in `suffix` ("" = all). A plain list gives files and folders; a recursive one gives
+ * files only, as paths below `dir` ("a/b.hea"), and does not follow symlinks to folders. */
 struct file_list {
     char **names;
     size_t n, cap;

@@ -12,9 +12,15 @@
 
 #include "core/status.h"
 
+/* Hidden: jansson has a json_string and a json_integer of its own, which ours must never stand in for at
+ * link time. */
+#pragma GCC visibility push(hidden)
+
 struct json; /* a value of a parsed document; owned by the document's root */
 
-/* Parses exactly n bytes. `where` names the source in messages ("model.safetensors: header"). */
+/* Parses exactly n bytes of UTF-8. `where` names the source in messages ("model.safetensors: header").
+ * Bad JSON, a duplicate key, an escaped NUL, an integer beyond 64 bits, more than 64 levels or 16 MiB:
+ * ECG_ERR_DATA with where:line:column. */
 enum ecg_status json_parse(struct json **root, const char *text, size_t n, const char *where);
 void json_free(struct json *root); /* the root only; NULL is fine */
 
@@ -60,5 +66,7 @@ void json_put_null(struct json_writer *w);
 /* Hands the text to the caller (free()), resets the writer. */
 enum ecg_status json_writer_take(struct json_writer *w, char **text);
 void json_writer_free(struct json_writer *w);
+
+#pragma GCC visibility pop
 
 #endif

@@ -16,7 +16,8 @@ enum ecg_status mem_alloc(void **out, size_t n, size_t size);
 /* mem_alloc with the type of the pointer: TRY(MEM_NEW(&p, n)). */
 #define MEM_NEW(pp, n) mem_alloc((void **)(pp), (n), sizeof(**(pp)))
 
-/* Grows *p to hold at least n elements (doubling); *cap is its capacity in elements. */
+/* Grows *p to hold at least n elements (doubling); *cap is its capacity in elements. New elements are
+ * zero; the alignment is malloc's. */
 enum ecg_status mem_grow(void **p, size_t *cap, size_t n, size_t size);
 
 /* strdup that reports. */

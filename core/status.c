@@ -11,9 +11,13 @@
 
 static _Thread_local char message[MESSAGE_BYTES];
 
-/* A message that was cut ends in "...", so that nobody takes it for whole. */
-static void mark_cut(char *text, int length) {
+/* Makes `text` the message. `length` is what was asked for: a message that was cut ends in "...", so that
+ * nobody takes it for whole. */
+static void set_message(char *text, int length) {
     if (length >= MESSAGE_BYTES) memcpy(text + MESSAGE_BYTES - 4, "...", 4);
+    for (char *c = text; *c; c++)
+        if (((unsigned char)*c < 32 && *c != '\n' && *c != '\t') || *c == 127) *c = '?';
+    memcpy(message, text, strlen(text) + 1);
 }
 
 enum ecg_status ecg_fail(enum ecg_status status, const char *format, ...) {
@@ -23,8 +27,7 @@ enum ecg_status ecg_fail(enum ecg_status status, const char *format, ...) {
     int length = vsnprintf(text, sizeof text, format, args);
     va_end(args);
     if (length < 0) length = snprintf(text, sizeof text, "%s", format);
-    mark_cut(text, length);
-    memcpy(message, text, sizeof message);
+    set_message(text, length);
     return status;
 }
 
@@ -37,8 +40,7 @@ enum ecg_status ecg_fail_prefix(enum ecg_status status, const char *format, ...)
     if (length < 0) length = snprintf(text, sizeof text, "%s", format);
     if (length < MESSAGE_BYTES)
         length += snprintf(text + length, sizeof text - (size_t)length, "%s", message);
-    mark_cut(text, length);
-    memcpy(message, text, sizeof message);
+    set_message(text, length);
     return status;
 }
 

@@ -23,7 +23,8 @@ enum ecg_status {
 };
 
 /* Sets the calling thread's message (printf style, no trailing newline) and returns `status`.
- * The message names file and place and says what to do where that is known. */
+ * The message names file and place and says what to do where that is known. Control characters become
+ * '?' (text from a hostile file must not reach the terminal); more than 2 KB is cut. */
 enum ecg_status ecg_fail(enum ecg_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

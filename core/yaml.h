@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * YAML documents as a tree with line numbers, over libyaml's events. One document a file; aliases,
- * duplicate keys, non-scalar keys, more than 64 levels or 8 MiB are errors (78, with file:line:column). */
+ * tags, duplicate keys, non-scalar keys, more than 64 levels or 8 MiB are errors (78, with
+ * file:line:column). An empty document is a null. */
 #ifndef CORE_YAML_H
 #define CORE_YAML_H
 
@@ -10,6 +11,9 @@
 
 #include "core/status.h"
 
+/* Hidden: libyaml has a yaml_free of its own, which ours must never stand in for at link time. */
+#pragma GCC visibility push(hidden)
+
 enum yaml_kind { YAML_SCALAR, YAML_LIST, YAML_MAP };
 
 struct yaml_node {
@@ -17,6 +21,7 @@ struct yaml_node {
     char *text;               /* scalar: its text */
     bool quoted;              /* scalar: '...' or "..." or block: always a string */
     int line, column;         /* 1-based */
+    int key_line, key_column; /* where its key stands, when it is a value of a map; else 0 */
     size_t n;                 /* children */
     struct yaml_node **items; /* list items, map values */
     char **keys;              /* map: n keys */
@@ -34,5 +39,7 @@ bool yaml_is_null(const struct yaml_node *v); /* plain null, ~ or empty */
 bool yaml_bool(const struct yaml_node *v, bool *out);
 bool yaml_integer(const struct yaml_node *v, int64_t *out);
 bool yaml_number(const struct yaml_node *v, double *out);
+
+#pragma GCC visibility pop
 
 #endif

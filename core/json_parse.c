@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ * JSON text to a tree of our own, over jansson. The copy gives constant-time access by index in the
+ * file's order, and keeps jansson's header (whose names are ours too) in this one file. */
+#include <jansson.h>
+
+#include "core/json_tree.h"
+#include "core/mem.h"
+
+#define MAX_LEVELS 64
+#define MAX_BYTES  (16u << 20)
+
+static enum ecg_status copy_value(struct json *to, json_t *from, int level, const char *where);
+
+static enum ecg_status copy_array(struct json *to, json_t *from, int level, const char *where) {
+    size_t n = json_array_size(from);
+    to->kind = JSON_KIND_ARRAY;
+    TRY(MEM_NEW(&to->items, n));
+    for (size_t i = 0; i < n; i++) {
+        struct json *item = &to->items[to->n++];
+        TRY(copy_value(item, json_array_get(from, i), level, where));
+    }
+    return ECG_OK;
+}
+
+static enum ecg_status copy_object(struct json *to, json_t *from, int level, const char *where) {
+    size_t n = json_object_size(from);
+    const char *key;
+    json_t *value;
+    to->kind = JSON_KIND_OBJECT;
+    TRY(MEM_NEW(&to->items, n));
+    TRY(MEM_NEW(&to->keys, n));
+    json_object_foreach(from, key, value) {
+        struct json *item = &to->items[to->n];
+        TRY(mem_strdup(&to->keys[to->n++], key));
+        TRY(copy_value(item, value, level, where));
+    }
+    return ECG_OK;
+}
+
+/* Children are counted before they are filled, so that what was copied before a failure can be freed. */
+static enum ecg_status copy_value(struct json *to, json_t *from, int level, const char *where) {
+    if (level > MAX_LEVELS)
+        return ecg_fail(ECG_ERR_DATA, "%s: JSON nested deeper than %d levels", where, MAX_LEVELS);
+    switch (json_typeof(from)) {
+    case JSON_OBJECT:
+        return copy_object(to, from, level + 1, where);
+    case JSON_ARRAY:
+        return copy_array(to, from, level + 1, where);
+    case JSON_STRING:
+        to->kind = JSON_KIND_STRING;
+        return mem_strdup(&to->text, json_string_value(from));
+    case JSON_INTEGER:
+        to->kind = JSON_KIND_INTEGER;
+        to->integer = json_integer_value(from);
+        return ECG_OK;
+    case JSON_REAL:
+        to->kind = JSON_KIND_REAL;
+        to->real = json_real_value(from);
+        return ECG_OK;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        to->kind = JSON_KIND_BOOL;
+        to->integer = json_typeof(from) == JSON_TRUE;
+        return ECG_OK;
+    case JSON_NULL:
+        break;
+    }
+    to->kind = JSON_KIND_NULL;
+    return ECG_OK;
+}
+
+enum ecg_status json_tree_parse(struct json *to, const char *text, size_t n, const char *where) {
+    if (n > MAX_BYTES)
+        return ecg_fail(ECG_ERR_DATA, "%s: %zu bytes of JSON; at most %u are read", where, n,
+                        MAX_BYTES);
+    json_error_t error;
+    json_t *parsed = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (!parsed && json_error_code(&error) == json_error_out_of_memory)
+        return ecg_fail(ECG_ERR_NOMEM, "%s: out of memory", where);
+    if (!parsed)
+        return ecg_fail(ECG_ERR_DATA, "%s:%d:%d: %s", where, error.line, error.column, error.text);
+    enum ecg_status status = copy_value(to, parsed, 0, where);
+    json_decref(parsed);
+    return status;
+}
