@@ -30,8 +30,13 @@ extern "C" {
 
 enum ops_dtype { OPS_F32 = 0, OPS_BF16 = 1 };
 
-/* One backend instance: its threads or its device and streams. Opaque; made by `open`. */
+/* One backend instance: its threads or its device and streams. Opaque; made by `open`. Each backend's own
+ * struct ops_dev begins with a struct ops_dev_head, by which composed entries find their primitives. */
 struct ops_dev;
+struct ops;
+struct ops_dev_head {
+    const struct ops *ops; /* the backend's completed table */
+};
 
 /* Scratch memory of one call, 64-byte aligned, contents undefined before and after. */
 struct ops_ws {
@@ -53,7 +58,8 @@ struct ops_blc {
 /* What stands between a stored tensor x and a convolution's input: a = drop(swish(n)), n = x*scale + shift.
  * Swish is n * sigmoid(n). Dropout keeps element i of sample b when the Philox number of
  * (seed, stream, step, sample0 + b, i) is >= drop, and scales by 1/(1 - drop); i = l*C + c.
- * See ops_dropout_factor in kernels/dropout.h, which every backend shares. */
+ * See ops_dropout_factors in kernels/dropout.h, which every backend shares. Entries take it by a pointer that is
+ * never NULL; all zero = identity. */
 struct ops_act {
     const float *scale, *shift; /* (C) folded normalisation, or both NULL */
     int swish;                  /* 0: a = n */
@@ -65,17 +71,18 @@ struct ops_act {
 
 enum ops_normalize { OPS_NORM_RECORD, OPS_NORM_LEAD, OPS_NORM_NONE };
 
-/* Losses per known entry; z a logit, t its target, p = sigmoid(z). Unknown: label 255, target NaN. */
+/* Losses per known entry; z a logit, t its target, p = sigmoid(z). Unknown: label 255, target NaN. kernels/loss.h has
+ * the formulas with their derivatives (nothing is held constant in backward) and the host code of one entry. */
 enum ops_loss_kind {
-    OPS_LOSS_BCE,   /* t in {0,1}: -t log p - (1-t) log(1-p) */
-    OPS_LOSS_HILL,  /* t=0: (lambda - p) p^2; t=1: -log p, or with `focal_margin`
-                       -(1-pm)^gamma log pm, pm = sigmoid(z - margin). (1-pm)^gamma is a constant in backward
-                       only if the official code detaches it; see loss.h for the definition used (the
-                       fixture hill_focalmargin decides) */
-    OPS_LOSS_FOCAL, /* Lin et al. 2017: -alpha_t (1-p_t)^gamma log p_t */
-    OPS_LOSS_ASL,   /* Ridnik et al. 2021: gamma_pos, gamma_neg, margin: p_m = max(p - margin, 0) for t=0 */
-    OPS_LOSS_MSE,   /* (z - t)^2 */
-    OPS_LOSS_HUBER  /* delta: 0.5 d^2 / ... as torch.nn.HuberLoss */
+    OPS_LOSS_BCE,   /* t=1: -log p; t=0: -log(1-p) */
+    OPS_LOSS_HILL,  /* t=0: (lambda - p) p^2; t=1: -log p, or with `focal_margin` -(1-pm)^gamma log pm, where
+                       pm = sigmoid(z - margin) */
+    OPS_LOSS_FOCAL, /* Lin et al. 2017: -alpha_t (1-p_t)^gamma log p_t; p_t, alpha_t = p, alpha for t=1, else
+                       1 - p, 1 - alpha */
+    OPS_LOSS_ASL,   /* Ridnik et al. 2021: t=1: -(1-p)^gamma_pos log p; t=0: -pm^gamma_neg log(1-pm), where
+                       pm = max(p - margin, 0) */
+    OPS_LOSS_MSE,   /* d^2, d = (z - t) / column_scale */
+    OPS_LOSS_HUBER  /* torch.nn.HuberLoss: d^2/2 for |d| <= delta, else delta (|d| - delta/2) */
 };
 
 struct ops_loss {
@@ -139,7 +146,8 @@ struct ops {
     enum ecg_status (*norm_stats)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
                                   float *mean, float *var, struct ops_ws ws);
     /* Folds to scale = gamma/sqrt(var+eps), shift = beta - mean*scale, (C) each, =. With running statistics
-     * given (training): running = (1-momentum)*running + momentum*(mean; var*R/(R-1)), R = rows. */
+     * given (training): running = (1-momentum)*running + momentum*(mean; var*R/(R-1)), R = rows.
+     * R must then be at least 2 (ECG_ERR_FAIL). */
     enum ecg_status (*norm_fold)(struct ops_dev *dev, int C, const float *mean, const float *var,
                                  const float *gamma, const float *beta, double eps, float *scale, float *shift,
                                  float *running_mean, float *running_var, double momentum, double rows);
@@ -238,8 +246,13 @@ struct ops {
     size_t (*se_ws)(struct ops_dev *dev, int B, int C, int H);
 };
 
-/* Fills every fused entry of `t` that is NULL with the composition of its primitives. */
+/* Fills every fused entry of `t` that is NULL with the composition of its primitives, and every missing *_ws with
+ * one that counts what the compositions need over primitives that need nothing. A backend with its own conv_ws or
+ * se_ws that leaves act_conv_* or se_* to the composition must count what the composition takes, with these:
+ * primitives_ws is what the largest of the primitives called (conv, norm_stats; linear) needs for itself. */
 void ops_compose(struct ops *t);
+size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, size_t primitives_ws);
+size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws);
 
 const struct ops *ops_ref(void); /* kernels/ref: naive loops, double sums, the oracle */
 const struct ops *ops_cpu(void); /* kernels/cpu: the embedded default */
