@@ -28,7 +28,8 @@ struct net1d_config {
 
 enum tensor_kind {
     TENSOR_PARAM,   /* trained: lies in params/grads */
-    TENSOR_UNUSED,  /* BN weight and bias of a network without BN: kept and exported as imported */
+    TENSOR_UNUSED,  /* BN weight and bias that no forward pass reads (all of a network without BN, and always bn1 of
+                       the very first block): kept and exported as imported */
     TENSOR_BUFFER,  /* BN running mean and variance (fp32) */
     TENSOR_COUNTER  /* num_batches_tracked (int64 scalar), kept in `counters` */
 };
@@ -86,7 +87,8 @@ enum ecg_status net1d_init_weights(struct net1d *net, uint64_t seed, bool only_h
 /* Where the forward pass stands, for dropout and drop-path. */
 struct net1d_pass {
     bool train;       /* batch statistics, dropout; else running statistics */
-    bool frozen_norm; /* train, but BN uses running statistics and leaves them (linear probe) */
+    bool frozen_norm; /* BN uses running statistics and leaves them, also in training (linear probe); its weight and
+                         bias then get no gradient */
     uint64_t seed;
     uint32_t step;
     uint64_t sample0; /* place of the micro-batch's first sample in the step's batch */

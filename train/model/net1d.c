@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ * Net1D as a whole: which configurations can be, building and freeing, and what a forward pass costs. */
+#include "train/model/net1d.h"
+
+#include <stdlib.h>
+
+#include "core/mem.h"
+#include "train/model/plan.h"
+
+#define MAX_WIDTH   65536
+#define MAX_KERNEL  4096
+#define MAX_BLOCKS  4096 /* in a stage */
+#define MAX_OUTPUTS 1000000
+
+static enum ecg_status check_int(const char *key, int64_t value, int64_t low, int64_t high) {
+    if (value >= low && value <= high) return ECG_OK;
+    return ecg_fail(ECG_ERR_CONFIG, "%s: %lld is outside %lld .. %lld", key, (long long)value,
+                    (long long)low, (long long)high);
+}
+
+static enum ecg_status check_probability(const char *key, double value) {
+    if (value >= 0 && value < 1) return ECG_OK;
+    return ecg_fail(ECG_ERR_CONFIG, "%s: %g is outside [0, 1)", key, value);
+}
+
+static enum ecg_status check_stage(const struct net1d_config *c, int i) {
+    int C = c->filters[i], before = i == 0 ? c->base_filters : c->filters[i - 1];
+    TRY(check_int("model.filters", C, 2, MAX_WIDTH));
+    TRY(check_int("model.blocks", c->blocks[i], 1, MAX_BLOCKS));
+    if (C < before)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "model.filters: stage %d narrows from %d to %d channels; widths can't "
+                        "shrink, the shortcut only adds channels",
+                        i, before, C);
+    int G = C / c->group_width;
+    if (G < 1 || C % G != 0)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "model.filters: %d channels of stage %d can't be divided into groups of "
+                        "model.group_width %d",
+                        C, i, c->group_width);
+    if ((int64_t)c->length * C > INT32_MAX)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "model.length %d times %d channels of stage %d is too large", c->length, C,
+                        i);
+    return ECG_OK;
+}
+
+enum ecg_status net1d_check(const struct net1d_config *c) {
+    TRY(check_int("model.in_leads (their number)", c->n_leads, 1, MAX_WIDTH));
+    TRY(check_int("model.length", c->length, 1, INT32_MAX / c->n_leads));
+    TRY(check_int("model.base_filters", c->base_filters, 1, MAX_WIDTH));
+    TRY(check_int("model.filters (their number)", c->n_stages, 1, NET1D_MAX_STAGES));
+    TRY(check_int("model.kernel_size", c->kernel_size, 1, MAX_KERNEL));
+    TRY(check_int("model.stride", c->stride, 1, MAX_KERNEL));
+    TRY(check_int("model.group_width", c->group_width, 1, MAX_WIDTH));
+    TRY(check_int("outputs (labels or targets)", c->n_outputs, 1, MAX_OUTPUTS));
+    TRY(check_probability("model.dropout", c->dropout));
+    TRY(check_probability("model.drop_path", c->drop_path));
+    for (int i = 0; i < c->n_stages; i++) TRY(check_stage(c, i));
+    return ECG_OK;
+}
+
+int net1d_features(const struct net1d_config *c) {
+    return c->filters[c->n_stages - 1];
+}
+
+static int64_t conv_macs(struct ops_conv s) {
+    return (int64_t)s.Lout * s.Cout * (s.Cin / s.G) * s.K;
+}
+
+int64_t net1d_macs(const struct net1d_config *c) {
+    struct ops_conv stem =
+        ops_conv_same(1, c->length, c->n_leads, c->base_filters, c->kernel_size, c->stride, 1);
+    int64_t macs = conv_macs(stem);
+    int L = stem.Lout, Cin = c->base_filters;
+    for (int i = 0; i < c->n_stages; i++) {
+        int C = c->filters[i];
+        for (int k = 0; k < c->blocks[i]; k++) {
+            int S = k == 0 ? c->stride : 1;
+            struct ops_conv grouped =
+                ops_conv_same(1, L, C, C, c->kernel_size, S, C / c->group_width);
+            macs += conv_macs(ops_conv_same(1, L, Cin, C, 1, 1, 1)) + conv_macs(grouped);
+            L = grouped.Lout;
+            macs += conv_macs(ops_conv_same(1, L, C, C, 1, 1, 1)) + 2 * (int64_t)C * (C / 2);
+            Cin = C;
+        }
+    }
+    return macs + (int64_t)Cin * c->n_outputs;
+}
+
+enum ecg_status net1d_create(struct net1d *net, const struct net1d_config *config,
+                             const struct ops *ops, struct ops_dev *dev, int max_batch,
+                             bool training) {
+    *net = (struct net1d){
+        .config = *config, .ops = ops, .dev = dev, .max_batch = max_batch, .training = training};
+    enum ecg_status status;
+    TRY_OUT(net1d_check(config));
+    TRY_OUT(check_int("train.batch_size", max_batch, 1, INT32_MAX));
+    TRY_OUT(MEM_NEW(&net->p, 1));
+    TRY_OUT(plan_shapes(net));
+    TRY_OUT(tensors_build(net));
+    TRY_OUT(plan_memory(net));
+    TRY_OUT(init_norms(net));
+out:
+    if (status != ECG_OK) net1d_free(net);
+    return status;
+}
+
+void net1d_free(struct net1d *net) {
+    if (net->p != NULL) {
+        if (net->p->memory != NULL) net->ops->free(net->dev, net->p->memory);
+        free(net->p->path_factor_host);
+        free(net->p->blocks);
+        free(net->p);
+    }
+    free(net->tensors);
+    free(net->counters);
+    *net = (struct net1d){0};
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT
+ * Shapes and memory of a Net1D: walk the layers once for the shapes, count every buffer, allocate once, hand the pieces
+ * out by the same walk. */
+#include "train/model/plan.h"
+
+#include <stdint.h>
+
+#include "core/mem.h"
+
+static struct net1d_conv conv_plan(int B, int Lin, int Cin, int Cout, int K, int S, int G) {
+    return (struct net1d_conv){.shape = ops_conv_same(B, Lin, Cin, Cout, K, S, G)};
+}
+
+static struct net1d_norm norm_plan(const struct net1d *net, int C, bool called) {
+    return (struct net1d_norm){.C = C, .used = net->config.batch_norm && called};
+}
+
+static void block_shapes(const struct net1d *net, struct net1d_block *b) {
+    const struct net1d_config *c = &net->config;
+    int B = net->max_batch;
+    b->Cmid = b->Cout;
+    b->H = b->Cout / 2;
+    b->conv1 = conv_plan(B, b->Lin, b->Cin, b->Cmid, 1, 1, 1);
+    b->conv2 =
+        conv_plan(B, b->Lin, b->Cmid, b->Cmid, c->kernel_size, b->S, b->Cmid / c->group_width);
+    b->Lout = b->conv2.shape.Lout;
+    b->conv3 = conv_plan(B, b->Lout, b->Cmid, b->Cout, 1, 1, 1);
+    b->bn1 = norm_plan(net, b->Cin, !b->is_first);
+    b->bn2 = norm_plan(net, b->Cmid, true);
+    b->bn3 = norm_plan(net, b->Cmid, true);
+    b->fc1 = (struct net1d_linear){.K = b->Cout, .N = b->H};
+    b->fc2 = (struct net1d_linear){.K = b->H, .N = b->Cout};
+}
+
+enum ecg_status plan_shapes(struct net1d *net) {
+    const struct net1d_config *c = &net->config;
+    struct net1d_private *p = net->p;
+    for (int i = 0; i < c->n_stages; i++) p->n_blocks += c->blocks[i];
+    TRY(MEM_NEW(&p->blocks, (size_t)p->n_blocks));
+    p->stem = conv_plan(net->max_batch, c->length, c->n_leads, c->base_filters, c->kernel_size,
+                        c->stride, 1);
+    p->first_bn = norm_plan(net, c->base_filters, true);
+    int C = c->base_filters, L = p->stem.shape.Lout, index = 0;
+    for (int stage = 0; stage < c->n_stages; stage++) {
+        for (int place = 0; place < c->blocks[stage]; place++, index++) {
+            struct net1d_block *b = &p->blocks[index];
+            b->index = index;
+            b->stage = stage;
+            b->place = place;
+            b->is_first = index == 0;
+            b->S = place == 0 ? c->stride : 1;
+            b->Lin = L;
+            b->Cin = C;
+            b->Cout = c->filters[stage];
+            if (p->n_blocks > 1) b->drop_path = c->drop_path * index / (p->n_blocks - 1);
+            block_shapes(net, b);
+            L = b->Lout;
+            C = b->Cout;
+        }
+    }
+    p->dense = (struct net1d_linear){.K = C, .N = c->n_outputs};
+    return ECG_OK;
+}
+
+/* ------------------------------------------------------------------ memory */
+
+/* An arena that notices when sizes leave the machine's integers. */
+struct carver {
+    struct arena arena;
+    bool overflow;
+};
+
+static void *take(struct carver *c, size_t n1, size_t n2, size_t n3) {
+    size_t bytes;
+    if (__builtin_mul_overflow(n1, n2, &bytes) || __builtin_mul_overflow(bytes, n3, &bytes) ||
+        __builtin_mul_overflow(bytes, sizeof(float), &bytes) ||
+        bytes > SIZE_MAX / 4 - c->arena.used) {
+        c->overflow = true;
+        return NULL;
+    }
+    return arena_carve(&c->arena, bytes);
+}
+
+static void *take_blc(struct carver *c, int B, int L, int C) {
+    return take(c, (size_t)B, (size_t)L, (size_t)C);
+}
+
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static size_t area(int L, int C) {
+    return (size_t)L * (size_t)C;
+}
+
+/* The largest L*C of each kind of buffer, and the widest C. */
+struct extents {
+    size_t h13; /* h0, h1, h3 */
+    size_t h2;
+    size_t y;
+    size_t any;
+    size_t width;
+};
+
+static struct extents measure(const struct net1d *net) {
+    const struct net1d_private *p = net->p;
+    size_t stem = area(p->stem.shape.Lout, p->stem.shape.Cout);
+    struct extents e = {.h13 = stem, .y = stem, .width = (size_t)p->stem.shape.Cout};
+    for (int i = 0; i < p->n_blocks; i++) {
+        const struct net1d_block *b = &p->blocks[i];
+        e.h13 = max_size(e.h13, max_size(area(b->Lin, b->Cmid), area(b->Lout, b->Cout)));
+        e.h2 = max_size(e.h2, area(b->Lout, b->Cmid));
+        e.y = max_size(e.y, area(b->Lout, b->Cout));
+        e.width = max_size(e.width, (size_t)b->Cout);
+    }
+    e.any = max_size(e.h13, max_size(e.h2, e.y));
+    return e;
+}
+
+static size_t scratch_bytes(const struct net1d *net) {
+    const struct net1d_private *p = net->p;
+    const struct ops *ops = net->ops;
+    int B = net->max_batch;
+    size_t n = ops->conv_ws(net->dev, NET1D_DTYPE, p->stem.shape);
+    struct ops_blc rows = {B, p->stem.shape.Lout, p->stem.shape.Cout};
+    n = max_size(n, ops->norm_ws(net->dev, rows));
+    n = max_size(n, ops->linear_ws(net->dev, B, p->dense.K, p->dense.N));
+    for (int i = 0; i < p->n_blocks; i++) {
+        const struct net1d_block *b = &p->blocks[i];
+        n = max_size(n, ops->conv_ws(net->dev, NET1D_DTYPE, b->conv1.shape));
+        n = max_size(n, ops->conv_ws(net->dev, NET1D_DTYPE, b->conv2.shape));
+        n = max_size(n, ops->conv_ws(net->dev, NET1D_DTYPE, b->conv3.shape));
+        n = max_size(n, ops->se_ws(net->dev, B, b->Cout, b->H));
+        n = max_size(n, ops->norm_ws(net->dev, (struct ops_blc){B, b->Lin, b->Cin}));
+        n = max_size(n, ops->norm_ws(net->dev, (struct ops_blc){B, b->Lin, b->Cmid}));
+        n = max_size(n, ops->norm_ws(net->dev, (struct ops_blc){B, b->Lout, b->Cmid}));
+    }
+    return n;
+}
+
+static void carve_norm(struct carver *c, struct net1d_norm *n) {
+    if (!n->used) return;
+    n->mean = take(c, (size_t)n->C, 1, 1);
+    n->var = take(c, (size_t)n->C, 1, 1);
+    n->scale = take(c, (size_t)n->C, 1, 1);
+    n->shift = take(c, (size_t)n->C, 1, 1);
+}
+
+/* A block's small tensors, which training keeps and inference may as well. */
+static void carve_block(const struct net1d *net, struct carver *c, struct net1d_block *b) {
+    int B = net->max_batch;
+    carve_norm(c, &b->bn1);
+    carve_norm(c, &b->bn2);
+    carve_norm(c, &b->bn3);
+    b->m = take_blc(c, B, 1, b->Cout);
+    b->z = take_blc(c, B, 1, b->H);
+    b->gate = take_blc(c, B, 1, b->Cout);
+    if (net->training && b->drop_path > 0) b->path_gate = take_blc(c, B, 1, b->Cout);
+}
+
+static void carve_training(struct net1d *net, struct carver *c, const struct extents *e) {
+    struct net1d_private *p = net->p;
+    int B = net->max_batch;
+    size_t n = (size_t)B;
+    p->h0 = take_blc(c, B, p->stem.shape.Lout, p->stem.shape.Cout);
+    p->y0 = take_blc(c, B, p->stem.shape.Lout, p->stem.shape.Cout);
+    void *in = p->y0;
+    for (int i = 0; i < p->n_blocks; i++) {
+        struct net1d_block *b = &p->blocks[i];
+        b->in = in;
+        b->h1 = take_blc(c, B, b->Lin, b->Cmid);
+        b->h2 = take_blc(c, B, b->Lout, b->Cmid);
+        b->h3 = take_blc(c, B, b->Lout, b->Cout);
+        b->y = in = take_blc(c, B, b->Lout, b->Cout);
+    }
+    for (int i = 0; i < 3; i++) p->g[i] = take(c, n, e->any, 1);
+    net->dlogits = take_blc(c, B, 1, p->dense.N);
+    p->dfeatures = take_blc(c, B, 1, p->dense.K);
+    p->dgate = take(c, n, e->width, 1);
+    p->dm = take(c, n, e->width, 1);
+    p->zeros = take(c, n, e->width, 1);
+    if (net->config.drop_path > 0) p->path_factor = take(c, n, e->width, 1);
+    net->grads = take(c, net->n_params, 1, 1);
+}
+
+/* h1 and h3 share a buffer, h2 has its own, the blocks' outputs alternate between two. */
+static void carve_inference(struct net1d *net, struct carver *c, const struct extents *e) {
+    struct net1d_private *p = net->p;
+    size_t B = (size_t)net->max_batch;
+    void *h13 = take(c, B, e->h13, 1), *h2 = take(c, B, e->h2, 1);
+    void *y[2] = {take(c, B, e->y, 1), take(c, B, e->y, 1)};
+    p->h0 = p->y0 = y[0];
+    for (int i = 0; i < p->n_blocks; i++) {
+        struct net1d_block *b = &p->blocks[i];
+        b->h1 = b->h3 = h13;
+        b->h2 = h2;
+        b->in = y[i % 2];
+        b->y = y[(i + 1) % 2];
+    }
+}
+
+static void carve_all(struct net1d *net, struct carver *c, size_t scratch) {
+    struct net1d_private *p = net->p;
+    struct extents e = measure(net);
+    int B = net->max_batch;
+    net->params = take(c, net->n_params, 1, 1);
+    net->extras = take(c, net->n_extras, 1, 1);
+    net->x = take_blc(c, B, net->config.length, net->config.n_leads);
+    net->features = take_blc(c, B, 1, p->dense.K);
+    net->logits = take_blc(c, B, 1, p->dense.N);
+    carve_norm(c, &p->first_bn);
+    for (int i = 0; i < p->n_blocks; i++) carve_block(net, c, &p->blocks[i]);
+    if (net->training)
+        carve_training(net, c, &e);
+    else
+        carve_inference(net, c, &e);
+    p->ws.n = scratch;
+    p->ws.p = take(c, scratch / sizeof(float) + 1, 1, 1);
+}
+
+enum ecg_status plan_memory(struct net1d *net) {
+    struct net1d_private *p = net->p;
+    size_t scratch = scratch_bytes(net);
+    struct carver c = {.overflow = false};
+    carve_all(net, &c, scratch);
+    if (c.overflow)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "model of length %d for batches of %d needs more memory than can be "
+                        "addressed: lower train.batch_size or model.filters",
+                        net->config.length, net->max_batch);
+    size_t bytes = c.arena.used;
+    TRY(net->ops->alloc(net->dev, &p->memory, bytes));
+    c.arena = (struct arena){.base = p->memory, .size = bytes};
+    carve_all(net, &c, scratch);
+    if (net->training && net->config.drop_path > 0)
+        TRY(MEM_NEW(&p->path_factor_host, (size_t)net->max_batch * measure(net).width));
+    return ECG_OK;
+}

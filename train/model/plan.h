@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT
+ * Inside of Net1D, shared by the files of this folder: the layers with their shapes, their tensors in the table, and
+ * their buffers in the one arena.
+ *
+ * Training keeps what backward reads: the pre-activations h1, h2, h3 and the output y of every block (Swish is computed
+ * again on the way into each convolution). Inference passes all blocks through four buffers. */
+#ifndef TRAIN_MODEL_PLAN_H
+#define TRAIN_MODEL_PLAN_H
+
+#include "train/model/net1d.h"
+
+#define NET1D_BN_EPS      1e-5
+#define NET1D_BN_MOMENTUM 0.1
+#define NET1D_DTYPE       OPS_F32
+
+struct net1d_linear {
+    int K, N;
+    struct tensor *w, *b; /* (N, K), (N) */
+};
+
+struct net1d_conv {
+    struct ops_conv shape; /* B = max_batch */
+    struct tensor *w, *b;  /* (Cout, Cin/G, K), (Cout) */
+};
+
+/* A BatchNorm1d module. It always stands in the table; it has buffers where the network uses it. */
+struct net1d_norm {
+    int C;
+    bool used;
+    struct tensor *weight, *bias, *running_mean, *running_var, *counter;
+    float *mean, *var;    /* (C) this batch's */
+    float *scale, *shift; /* (C) folded: n = x * scale + shift */
+};
+
+struct net1d_block {
+    int index;        /* 0 .. n_blocks - 1 through all stages */
+    int stage, place; /* stage_list.<stage>.block_list.<place> */
+    bool is_first;    /* of the network: conv1 reads the stem's Swish as it is */
+    int S, Lin, Lout, Cin, Cmid, Cout, H;
+    double drop_path; /* probability that a sample skips the branch */
+    struct net1d_conv conv1, conv2, conv3;
+    struct net1d_norm bn1, bn2, bn3; /* of the inputs of conv1, conv2, conv3 */
+    struct net1d_linear fc1, fc2;
+    void *in;         /* (B, Lin, Cin) the previous block's y */
+    void *h1;         /* (B, Lin, Cmid) */
+    void *h2;         /* (B, Lout, Cmid) */
+    void *h3;         /* (B, Lout, Cout) */
+    void *y;          /* (B, Lout, Cout) */
+    float *m;         /* (B, Cout) mean of h3 over time */
+    float *z;         /* (B, H) fc1's output */
+    float *gate;      /* (B, Cout) */
+    float *path_gate; /* (B, Cout) gate with drop-path folded in; NULL without drop-path */
+};
+
+struct net1d_private {
+    void *memory; /* the one allocation that everything below and in struct net1d is carved from */
+    struct net1d_conv stem;
+    struct net1d_norm first_bn;
+    void *h0; /* (B, L0, base) the stem's convolution */
+    void *y0; /* (B, L0, base) after Swish; == h0 for inference */
+    struct net1d_block *blocks;
+    int n_blocks;
+    struct net1d_linear dense;
+
+    struct ops_ws ws;
+    /* backward */
+    void *g[3];       /* (B, largest L*C) each: gradients on their way down */
+    float *dfeatures; /* (B, D) */
+    float *dgate;     /* (B, largest Cout) */
+    float *dm;        /* (B, largest Cout) */
+    float *zeros;     /* (max(B, 1) * largest C) a shift of zero */
+    /* drop-path */
+    float *path_factor;      /* (B, largest Cout) 0 or 1/(1-p), a sample's value in its whole row */
+    float *path_factor_host; /* the same on the host */
+};
+
+/* Fills the layers' shapes; allocates p->blocks. */
+enum ecg_status plan_shapes(struct net1d *net);
+/* Allocates parameters, gradients and buffers once and hands out the pieces. Needs shapes and tensor table. */
+enum ecg_status plan_memory(struct net1d *net);
+/* Builds the tensor table and points every layer to its rows. */
+enum ecg_status tensors_build(struct net1d *net);
+
+/* Where a tensor's values lie (params or extras), and its gradient. */
+float *tensors_value(const struct net1d *net, const struct tensor *t);
+float *tensors_grad(const struct net1d *net, const struct tensor *t);
+
+/* BN modules to weight 1, bias 0, mean 0, variance 1, counter 0. */
+enum ecg_status init_norms(struct net1d *net);
+
+/* What stands before a convolution in this pass: normalisation (NULL = none), Swish, dropout number `layer`. */
+struct ops_act forward_act(const struct net1d *net, const struct net1d_norm *norm, int layer,
+                           const struct net1d_pass *pass);
+struct ops_act forward_conv_act(const struct net1d *net, const struct net1d_block *b, int conv,
+                                const struct net1d_pass *pass);
+/* Whether BN normalises by this batch's statistics. */
+bool forward_batch_statistics(const struct net1d_pass *pass);
+/* Whether blocks drop samples in this pass. */
+bool forward_drops_paths(const struct net1d_block *b, const struct net1d_pass *pass);
+/* Draws the block's drop-path factors into p->path_factor (B, Cout). */
+enum ecg_status forward_path_factors(struct net1d *net, const struct net1d_block *b, int B,
+                                     const struct net1d_pass *pass);
+/* x (B, Cout) -> y = x * path_factor, element by element; x == y allowed. */
+enum ecg_status forward_path_scale(struct net1d *net, const struct net1d_block *b, int B,
+                                   const float *x, float *y);
+
+/* The convolution's shape for a batch of B. */
+static inline struct ops_conv plan_conv(const struct net1d_conv *c, int B) {
+    struct ops_conv s = c->shape;
+    s.B = B;
+    return s;
+}
+
+#endif
