@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ * The optimiser: the tensor table merged into as few ranges as the rules allow (one, when everything is trained alike),
+ * each of them one call of the backend. */
+#include "train/optim/optim.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/mem.h"
+
+static bool is_trained(const struct tensor *t) {
+    return t->kind == TENSOR_PARAM && !t->frozen;
+}
+
+/* The table's parameters lie in the flat array in its order, so a tensor either goes on where the last range ends (at
+ * most padding in between) or starts a new one. A frozen tensor in between ends the range. */
+static void add_range(struct optim *o, const struct tensor *t, bool follows) {
+    bool decays = o->config.decay_bias || !t->is_bias_or_norm;
+    struct optim_range *last = o->n_ranges > 0 ? &o->ranges[o->n_ranges - 1] : NULL;
+    if (follows && last != NULL && last->is_head == t->is_head && last->decays == decays) {
+        last->n = t->offset + t->n - last->offset;
+        return;
+    }
+    o->ranges[o->n_ranges++] = (struct optim_range){
+        .offset = t->offset, .n = t->n, .is_head = t->is_head, .decays = decays};
+}
+
+static enum ecg_status make_ranges(struct optim *o, const struct net1d *net) {
+    TRY(MEM_NEW(&o->ranges, net->n_tensors));
+    bool follows = false;
+    for (size_t i = 0; i < net->n_tensors; i++) {
+        const struct tensor *t = &net->tensors[i];
+        if (t->kind != TENSOR_PARAM) continue;
+        if (is_trained(t)) add_range(o, t, follows);
+        follows = is_trained(t);
+    }
+    if (o->n_ranges == 0)
+        return ecg_fail(ECG_ERR_CONFIG, "every tensor is frozen: there is nothing to train");
+    return ECG_OK;
+}
+
+enum ecg_status optim_create(struct optim *o, const struct optim_config *config,
+                             struct net1d *net) {
+    *o = (struct optim){.config = *config,
+                        .ops = net->ops,
+                        .dev = net->dev,
+                        .params = net->params,
+                        .grads = net->grads,
+                        .n = net->n_params};
+    enum ecg_status status;
+    TRY_OUT(make_ranges(o, net));
+    TRY_OUT(o->ops->alloc(o->dev, (void **)&o->m, o->n * sizeof(float)));
+    if (config->kind != OPTIM_SGD)
+        TRY_OUT(o->ops->alloc(o->dev, (void **)&o->v, o->n * sizeof(float)));
+out:
+    if (status != ECG_OK) optim_free(o);
+    return status;
+}
+
+void optim_free(struct optim *o) {
+    if (o->m != NULL) o->ops->free(o->dev, o->m);
+    if (o->v != NULL) o->ops->free(o->dev, o->v);
+    free(o->ranges);
+    *o = (struct optim){0};
+}
+
+enum ecg_status optim_zero_grad(struct optim *o) {
+    return o->ops->fill_zero(o->dev, o->grads, o->n * sizeof(float));
+}
+
+enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {
+    double total = 0;
+    for (size_t i = 0; i < o->n_ranges; i++) {
+        double sum;
+        TRY(o->ops->sumsq(o->dev, o->ranges[i].n, o->grads + o->ranges[i].offset, &sum));
+        total += sum;
+    }
+    *norm = sqrt(total);
+    double factor = max_norm / (*norm + 1e-6);
+    if (max_norm <= 0 || !isfinite(*norm) || factor >= 1) return ECG_OK;
+    for (size_t i = 0; i < o->n_ranges; i++)
+        TRY(o->ops->scale(o->dev, o->ranges[i].n, factor, o->grads + o->ranges[i].offset));
+    return ECG_OK;
+}
+
+static enum ecg_status update_range(struct optim *o, const struct optim_range *r,
+                                    const struct optim_rates *rates) {
+    double lr = r->is_head ? rates->lr : rates->backbone_lr;
+    double weight_decay = r->decays ? o->config.weight_decay : 0;
+    float *p = o->params + r->offset, *m = o->m + r->offset;
+    const float *g = o->grads + r->offset;
+    if (o->config.kind == OPTIM_SGD)
+        return o->ops->sgd(o->dev, lr, rates->beta1, weight_decay, o->step, r->n, p, g, m);
+    struct ops_adam a = {.lr = lr,
+                         .beta1 = rates->beta1,
+                         .beta2 = o->config.beta2,
+                         .eps = o->config.eps,
+                         .weight_decay = weight_decay,
+                         .decoupled = o->config.kind == OPTIM_ADAMW,
+                         .step = o->step};
+    return o->ops->adam(o->dev, &a, r->n, p, g, m, o->v + r->offset);
+}
+
+enum ecg_status optim_step(struct optim *o, const struct optim_rates *rates) {
+    o->step++;
+    for (size_t i = 0; i < o->n_ranges; i++) TRY(update_range(o, &o->ranges[i], rates));
+    return ECG_OK;
+}
