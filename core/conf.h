@@ -18,7 +18,7 @@ enum conf_type {
     CONF_STRING,  /* char *, NULL for null; owned by the config */
     CONF_CHOICE,  /* int: index into `choices` */
     CONF_INTS,    /* struct conf_ints; a single number is a list of one */
-    CONF_STRINGS, /* struct conf_strings; NULL items, n 0 for null */
+    CONF_STRINGS, /* struct conf_strings; v NULL for null, not for []; a single text is a list of one */
     CONF_NODE     /* struct yaml_node *: any YAML, read by the owner of the key; NULL for null */
 };
 
@@ -41,11 +41,13 @@ struct conf_option {
     const char *help;          /* one line */
 };
 
-/* Fills the struct with the defaults. The table ends with key == NULL. */
+/* Fills the struct with the defaults; what stood in the options' fields is not looked at. The table ends
+ * with key == NULL. */
 enum ecg_status conf_defaults(const struct conf_option *table, void *config);
-/* Reads a file over what is there; nested maps and dotted keys both work. */
+/* Reads a file over what is there; nested maps and dotted keys both work. After an error the struct holds
+ * what was read before it; conf_free is due all the same. */
 enum ecg_status conf_read_file(const struct conf_option *table, void *config, const char *path);
-/* One "key=value" of --set; value is YAML. */
+/* One "key=value" of --set; value is YAML. No '=': ECG_ERR_USAGE. */
 enum ecg_status conf_set(const struct conf_option *table, void *config, const char *assignment);
 /* The resolved config as YAML text: every key with its value, numbers that read back exactly. */
 enum ecg_status conf_dump(const struct conf_option *table, const void *config, char **text);
@@ -53,11 +55,12 @@ enum ecg_status conf_dump(const struct conf_option *table, const void *config, c
 enum ecg_status conf_help(const struct conf_option *table, char **text);
 void conf_free(const struct conf_option *table, void *config);
 
-/* The name of a choice ("adamw") of the option `key`. */
+/* The name of a choice ("adamw") of the option `key`, for the life of the process; NULL when there is none. */
 const char *conf_choice_name(const struct conf_option *table, const char *key, int value);
 
-/* The candidate nearest to `word` by edit distance; NULL when none is near enough (distance > 1/2 length
- * and > 2). Candidates: a NULL-terminated array or, with n >= 0, n names. */
+/* The candidate nearest to `word` by edit distance (swapped neighbours count 1, upper and lower case are
+ * one); NULL when none is near enough (distance > 1/2 length and > 2, or nothing in common). Candidates: n
+ * names or, with n < 0, a NULL-terminated array. */
 const char *conf_nearest(const char *word, const char *const *names, int n);
 
 #endif
