@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT
+ * What stands between a stored tensor and a convolution: normalisation folded to scale and shift, Swish,
+ * dropout; for whole tensors, and for the rows that a convolution takes as it goes. */
+#include "kernels/cpu/cpu.h"
+
+#include "kernels/dropout.h"
+
+static struct level_act block_of(const struct cpu_rows *t) {
+    struct level_act a = {.rows = t->n,
+                          .cols = t->cols,
+                          .x = t->x + t->row0 * t->C + t->c0,
+                          .x_row = (ptrdiff_t)t->row_step * t->C};
+    if (!t->act) return a;
+    a.swish = t->act->swish;
+    if (t->act->scale) {
+        a.scale = t->act->scale + t->c0;
+        a.shift = t->act->shift + t->c0;
+    }
+    return a;
+}
+
+static int drops(const struct cpu_rows *t) {
+    return t->act && t->act->drop > 0;
+}
+
+/* Makes `block` the one row i of the rows, with its dropout factors. */
+static void take_row(const struct cpu_rows *t, int i, struct level_act *block) {
+    const int64_t row = t->row0 + (int64_t)i * t->row_step;
+    const uint32_t first = (uint32_t)(row % t->L * t->C + t->c0);
+    ops_dropout_factors(t->act, (int)(row / t->L), first, (uint32_t)t->cols, t->factor);
+    block->rows = 1;
+    block->x = t->x + row * t->C + t->c0;
+    block->factor = t->factor;
+}
+
+void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptrdiff_t a_row) {
+    struct level_act block = block_of(t);
+    if (!drops(t)) {
+        v->act_fwd(&block, a, a_row);
+        return;
+    }
+    for (int i = 0; i < t->n; i++) {
+        take_row(t, i, &block);
+        v->act_fwd(&block, a + i * a_row, a_row);
+    }
+}
+
+void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const float *da,
+                      ptrdiff_t da_row, int add, float *dn) {
+    struct level_act block = block_of(t);
+    float *out = dn + t->row0 * t->C + t->c0;
+    const ptrdiff_t out_row = (ptrdiff_t)t->row_step * t->C;
+    if (!drops(t)) {
+        v->act_bwd(&block, da, da_row, add, out, out_row);
+        return;
+    }
+    for (int i = 0; i < t->n; i++) {
+        take_row(t, i, &block);
+        v->act_bwd(&block, da + i * da_row, da_row, add, out + i * out_row, out_row);
+    }
+}
+
+/* ------------------------------------------------------------------------------------- whole tensors */
+
+enum {
+    STRIP = 1024,      /* columns taken at once; the dropout factors of a strip lie on the stack */
+    TASK_FLOATS = 8192 /* elements of a task, about */
+};
+
+struct whole {
+    const struct level *v;
+    struct ops_blc s;
+    const struct ops_act *act;
+    const float *x, *da;
+    float *out;
+    int add;
+    size_t n_tasks;
+};
+
+static void whole_task(void *context, size_t task, int worker) {
+    const struct whole *w = context;
+    const struct cpu_part rows = cpu_part((size_t)w->s.B * w->s.L, w->n_tasks, task);
+    const ptrdiff_t C = w->s.C;
+    float factor[STRIP];
+    (void)worker;
+    for (int c0 = 0; c0 < C; c0 += STRIP) {
+        const struct cpu_rows t = {.act = w->act,
+                                   .x = w->x,
+                                   .C = w->s.C,
+                                   .L = w->s.L,
+                                   .row0 = (int64_t)rows.from,
+                                   .row_step = 1,
+                                   .n = (int)(rows.to - rows.from),
+                                   .c0 = c0,
+                                   .cols = cpu_min(STRIP, w->s.C - c0),
+                                   .factor = factor};
+        const ptrdiff_t start = (ptrdiff_t)rows.from * C + c0;
+        if (w->da)
+            cpu_act_rows_bwd(w->v, &t, w->da + start, C, w->add, w->out);
+        else
+            cpu_act_rows(w->v, &t, w->out + start, C);
+    }
+}
+
+static enum ecg_status run_whole(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                 struct whole *w) {
+    TRY(cpu_check_blc(op, dtype, w->s));
+    const size_t rows = (size_t)w->s.B * w->s.L, n = rows * (size_t)w->s.C;
+    w->v = dev->level;
+    w->n_tasks = cpu_ceil_div(n, TASK_FLOATS) < rows ? cpu_ceil_div(n, TASK_FLOATS) : rows;
+    cpu_run(dev, w->n_tasks, 10.0 * (double)n, whole_task, w);
+    return ECG_OK;
+}
+
+enum ecg_status cpu_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                            const struct ops_act *act, const void *x, void *a) {
+    struct whole w = {.s = s, .act = act, .x = x, .out = a};
+    return run_whole(dev, "act_fwd", dtype, &w);
+}
+
+enum ecg_status cpu_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                            const struct ops_act *act, const void *x, const void *da, int add,
+                            void *dn) {
+    struct whole w = {.s = s, .act = act, .x = x, .da = da, .out = dn, .add = add};
+    return run_whole(dev, "act_bwd", dtype, &w);
+}
+
+/* ------------------------------------------------------------------------------------- vectors */
+
+/* The four below see a vector as one row of a tensor with a channel for each element. */
+static enum ecg_status run_vector(struct ops_dev *dev, size_t n, struct whole *w) {
+    const size_t cols = n < STRIP ? n : STRIP, full = cols ? n / cols * cols : 0;
+    if (full) {
+        w->s = (struct ops_blc){1, (int)(full / cols), (int)cols};
+        TRY(run_whole(dev, "vector", OPS_F32, w));
+    }
+    if (full == n) return ECG_OK;
+    struct whole rest = *w;
+    rest.s = (struct ops_blc){1, 1, (int)(n - full)};
+    rest.x += full;
+    rest.out += full;
+    if (rest.da) rest.da += full;
+    return run_whole(dev, "vector", OPS_F32, &rest);
+}
+
+enum ecg_status cpu_swish_fwd(struct ops_dev *dev, size_t n, const float *x, float *y) {
+    const struct ops_act act = {.swish = 1};
+    struct whole w = {.act = &act, .x = x, .out = y};
+    return run_vector(dev, n, &w);
+}
+
+enum ecg_status cpu_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy,
+                              float *dx) {
+    const struct ops_act act = {.swish = 1};
+    struct whole w = {.act = &act, .x = x, .da = dy, .out = dx};
+    return run_vector(dev, n, &w);
+}
+
+enum ecg_status cpu_sigmoid_fwd(struct ops_dev *dev, size_t n, const float *x, float *y) {
+    dev->level->sigmoid(n, x, y);
+    return ECG_OK;
+}
+
+enum ecg_status cpu_sigmoid_bwd(struct ops_dev *dev, size_t n, const float *y, const float *dy,
+                                float *dx) {
+    (void)dev;
+    for (size_t i = 0; i < n; i++) dx[i] = dy[i] * y[i] * (1.0f - y[i]);
+    return ECG_OK;
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT
+ * Forward pass and data gradient of a convolution, both as passes of windows (windows.h) against packed
+ * weights: y is one pass, dx one pass for each phase of the stride.
+ *
+ * A pass is cut into items: one group of one sample, a block of windows, a share of the panels of output
+ * channels. An item fills its slab once and multiplies it with its panels, one after the other; a panel's
+ * outputs go straight to the result, or, on the way back through an activation, by a buffer that still lies
+ * in the nearest cache. */
+#include "kernels/cpu/windows.h"
+
+enum {
+    SLAB_BYTES = 512 * 1024,  /* of single rows: half of a second-level cache */
+    WINDOW_BYTES = 64 * 1024, /* of overlapping windows, which are read taps times */
+    MOST_WINDOWS = 448,
+    LEAST_WINDOWS = 56
+};
+#define TASK_WORK 1e6 /* operations that a task should hold at least */
+
+/* Where the weight of (group, tap, channel in, channel out) of a pass lies in w. */
+struct weight_map {
+    ptrdiff_t base, group, tap, in, out;
+};
+
+struct pass {
+    struct windows win;
+    struct weight_map map;
+    int out; /* output channels of a group */
+    int dst_rows, dst_first,
+        dst_step; /* window m's output is row dst_first + m * dst_step of a sample */
+    int dst_L;    /* the result's true rows of a sample, for dropout */
+
+    int panel, n_panels; /* columns of a packed panel; panels of a group */
+    int block, n_blocks; /* windows of a block at most; blocks of a sample */
+    int n_shares;        /* shares of the panels */
+    size_t n_items, n_tasks;
+    double work;
+};
+
+struct job {
+    struct ops_dev *dev;
+    struct pass p;
+    const struct ops_act *act;     /* on the source, or NULL */
+    const struct ops_act *act_out; /* backward through this activation of x, or NULL */
+    const float *src, *w, *bias, *x;
+    float *packed, *dst;
+    int direct, add; /* results need no buffer; dst += */
+    float *scratch;  /* per thread: slab, buffer, dropout's factors */
+    size_t slab, buffer, factor;
+};
+
+static struct pass forward_pass(struct ops_conv s) {
+    struct pass p = {.win = windows_fwd(s), .out = s.Cout / s.G, .dst_step = 1, .dst_L = s.Lout};
+    const ptrdiff_t in = s.Cin / s.G, out = p.out;
+    p.dst_rows = p.win.n;
+    p.map = (struct weight_map){.group = out * in * s.K, .tap = 1, .in = s.K, .out = in * s.K};
+    return p;
+}
+
+/* Tap j of phase r is the convolution's tap r + (J-1-j) S. */
+static struct pass backward_pass(struct ops_conv s, int phase) {
+    struct pass p = {.out = s.Cin / s.G, .dst_step = s.S, .dst_L = s.Lin};
+    p.win = windows_bwd(s, phase, &p.dst_first);
+    const ptrdiff_t in = s.Cin / s.G, out = s.Cout / s.G;
+    p.dst_rows = p.win.B == s.B ? s.Lin : p.win.n;
+    p.map = (struct weight_map){.base = phase + (ptrdiff_t)(p.win.taps - 1) * s.S,
+                                .group = out * in * s.K,
+                                .tap = -s.S,
+                                .in = in * s.K,
+                                .out = s.K};
+    return p;
+}
+
+/* Cuts the pass into items and tasks. Every output is one task's, so threads may have a say in the cut. */
+static void cut(const struct ops_dev *dev, struct pass *p) {
+    const struct windows *w = &p->win;
+    const size_t window_bytes = (size_t)(w->row * w->step) * sizeof(float);
+    const size_t budget = w->taps > 1 ? WINDOW_BYTES : SLAB_BYTES;
+    const int fit =
+        budget / window_bytes < MOST_WINDOWS ? (int)(budget / window_bytes) : MOST_WINDOWS;
+    const int most = cpu_max(fit, LEAST_WINDOWS);
+    const int wanted = 4 * dev->n_threads; /* items, for balance */
+
+    p->panel = p->out <= dev->level->vector ? dev->level->vector : dev->level->panel_cols;
+    p->n_panels = (int)cpu_ceil_div((size_t)p->out, (size_t)p->panel);
+    p->n_blocks = (int)cpu_ceil_div((size_t)w->n, (size_t)most);
+    const int64_t lanes = (int64_t)w->B * w->G;
+    while (lanes * p->n_blocks < wanted && w->n / (p->n_blocks + 1) >= LEAST_WINDOWS) p->n_blocks++;
+    p->block = (int)cpu_ceil_div((size_t)w->n, (size_t)p->n_blocks);
+    p->n_shares = 1;
+    while (lanes * p->n_blocks * p->n_shares < wanted && p->n_panels / (p->n_shares + 1) >= 2)
+        p->n_shares++;
+
+    p->n_items = (size_t)lanes * (size_t)p->n_blocks * (size_t)p->n_shares;
+    p->work = 2.0 * w->B * w->G * w->n * ((double)w->taps * w->in * p->out + 8.0 * w->in);
+    p->n_tasks = (size_t)(p->work / TASK_WORK) + 1;
+    if (p->n_tasks > p->n_items) p->n_tasks = p->n_items;
+}
+
+static size_t packed_floats(const struct pass *p) {
+    return (size_t)p->win.G * p->n_panels * p->win.taps * p->win.in * p->panel;
+}
+
+/* Bytes of scratch memory for a pass that was cut; carves them when the arena has a base. */
+static void carve(struct job *job, struct arena *arena) {
+    const struct pass *p = &job->p;
+    const size_t line = MEM_ALIGN / sizeof(float);
+    job->slab = cpu_ceil_div(windows_slab(&p->win, p->block), line) * line;
+    job->buffer = (size_t)p->block * (size_t)p->panel;
+    job->factor = cpu_ceil_div((size_t)cpu_max(p->win.in, p->panel), line) * line;
+    job->packed = arena_carve(arena, packed_floats(p) * sizeof(float));
+    job->scratch = arena_carve(arena, (job->slab + job->buffer + job->factor) * sizeof(float) *
+                                          (size_t)job->dev->n_threads);
+}
+
+/* ------------------------------------------------------------------------------------- weights */
+
+/* packed(G, n_panels, taps * in, panel); columns past the last channel are zero. One task a panel. */
+static void pack_task(void *context, size_t task, int worker) {
+    const struct job *job = context;
+    const struct pass *p = &job->p;
+    const struct weight_map *map = &p->map;
+    const int g = (int)(task / (size_t)p->n_panels),
+              first = (int)(task % (size_t)p->n_panels) * p->panel;
+    const int cols = cpu_min(p->panel, p->out - first), in = p->win.in, taps = p->win.taps;
+    const float *w = job->w + map->base + g * map->group + first * map->out;
+    float *to = job->packed + task * (size_t)taps * (size_t)in * (size_t)p->panel;
+    (void)worker;
+
+    if (cols < p->panel) {
+        for (ptrdiff_t d = 0; d < (ptrdiff_t)taps * in; d++) {
+            for (int j = cols; j < p->panel; j++) to[d * p->panel + j] = 0;
+        }
+    }
+    if (taps == 1 && map->in == 1) {
+        job->dev->level->transpose(cols, in, w, map->out, to, p->panel);
+        return;
+    }
+    for (int t = 0; t < taps; t++) {
+        for (int i = 0; i < in; i++) {
+            const float *from = w + t * map->tap + i * map->in;
+            float *row = to + ((ptrdiff_t)t * in + i) * p->panel;
+            if (map->out == 1)
+                for (int j = 0; j < cols; j++) row[j] = from[j];
+            else
+                for (int j = 0; j < cols; j++) row[j] = from[j * map->out];
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------- products */
+
+/* Windows [m0, m0 + n) of sample b, group g, whose slab is filled, against one panel. */
+static void multiply(const struct job *job, int b, int g, int m0, int n, int panel,
+                     const float *slab, float *buffer, float *factor) {
+    const struct pass *p = &job->p;
+    const struct windows *w = &p->win;
+    const int depth = w->taps * w->in, c0 = g * p->out + panel * p->panel, C = w->G * p->out;
+    const int cols = cpu_min(p->panel, p->out - panel * p->panel);
+    const int64_t row0 = (int64_t)b * p->dst_rows + p->dst_first + (int64_t)m0 * p->dst_step;
+    const struct level_gemm product = {
+        .rows = n,
+        .cols = cols,
+        .depth = depth,
+        .a = slab,
+        .a_row = w->step * w->row,
+        .a_step = 1,
+        .b = job->packed + ((size_t)g * p->n_panels + panel) * depth * p->panel,
+        .b_step = p->panel,
+        .init = job->bias ? job->bias + c0 : NULL,
+        .c = job->direct ? job->dst + row0 * C + c0 : buffer,
+        .c_row = job->direct ? (ptrdiff_t)p->dst_step * C : p->panel};
+    job->dev->level->gemm(&product);
+    if (job->direct) return;
+    const struct cpu_rows out = {.act = job->act_out,
+                                 .x = job->x,
+                                 .C = C,
+                                 .L = p->dst_L,
+                                 .row0 = row0,
+                                 .row_step = p->dst_step,
+                                 .n = n,
+                                 .c0 = c0,
+                                 .cols = cols,
+                                 .factor = factor};
+    cpu_act_rows_bwd(job->dev->level, &out, buffer, p->panel, job->add, job->dst);
+}
+
+static void run_item(const struct job *job, size_t item, int worker) {
+    const struct pass *p = &job->p;
+    float *slab = job->scratch + (size_t)worker * (job->slab + job->buffer + job->factor);
+    float *buffer = slab + job->slab, *factor = buffer + job->buffer;
+    const size_t share = item % (size_t)p->n_shares, lane_block = item / (size_t)p->n_shares;
+    const size_t lane = lane_block / (size_t)p->n_blocks;
+    const int b = (int)(lane / (size_t)p->win.G), g = (int)(lane % (size_t)p->win.G);
+    const struct cpu_part m =
+        cpu_part((size_t)p->win.n, (size_t)p->n_blocks, lane_block % (size_t)p->n_blocks);
+    const struct cpu_part panels = cpu_part((size_t)p->n_panels, (size_t)p->n_shares, share);
+    const int m0 = (int)m.from, n = (int)(m.to - m.from);
+
+    windows_fill(job->dev->level, &p->win, job->act, job->src, b, g, m0, n, factor, slab);
+    for (size_t panel = panels.from; panel < panels.to; panel++) {
+        multiply(job, b, g, m0, n, (int)panel, slab, buffer, factor);
+    }
+}
+
+static void pass_task(void *context, size_t task, int worker) {
+    const struct job *job = context;
+    const struct cpu_part items = cpu_part(job->p.n_items, job->p.n_tasks, task);
+    for (size_t i = items.from; i < items.to; i++) run_item(job, i, worker);
+}
+
+static void run_pass(struct job *job) {
+    const struct pass *p = &job->p;
+    cpu_run(job->dev, (size_t)p->win.G * (size_t)p->n_panels, 4.0 * (double)packed_floats(p),
+            pack_task, job);
+    cpu_run(job->dev, p->n_tasks, p->work, pass_task, job);
+}
+
+/* ------------------------------------------------------------------------------------- entries */
+
+static size_t pass_ws(struct ops_dev *dev, struct pass p) {
+    struct arena counted = {0};
+    struct job job = {.dev = dev, .p = p};
+    carve(&job, &counted);
+    return counted.used;
+}
+
+size_t cpu_conv_fwd_ws(struct ops_dev *dev, struct ops_conv s) {
+    struct pass p = forward_pass(s);
+    cut(dev, &p);
+    return pass_ws(dev, p);
+}
+
+/* The phase's pass, cut; 0 when none of dx's rows are of this phase. */
+static int cut_phase(struct ops_dev *dev, struct ops_conv s, int phase, struct pass *p) {
+    *p = backward_pass(s, phase);
+    if (p->win.n == 0) return 0;
+    if (p->win.taps > 0) cut(dev, p);
+    return 1;
+}
+
+size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, struct ops_conv s) {
+    size_t most = 0;
+    for (int phase = 0; phase < s.S; phase++) {
+        struct pass p;
+        if (!cut_phase(dev, s, phase, &p) || p.win.taps == 0) continue;
+        const size_t bytes = pass_ws(dev, p);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, struct ops_conv s, const struct ops_act *act,
+                                 const float *x, const float *w, const float *b, float *y,
+                                 struct ops_ws ws) {
+    struct job job = {.dev = dev,
+                      .p = forward_pass(s),
+                      .act = act,
+                      .src = x,
+                      .w = w,
+                      .bias = b,
+                      .dst = y,
+                      .direct = 1};
+    struct arena arena;
+    cut(dev, &job.p);
+    TRY(cpu_scratch("conv_fwd", ws, pass_ws(dev, job.p), &arena));
+    carve(&job, &arena);
+    run_pass(&job);
+    return ECG_OK;
+}
+
+/* The rows of a phase that no tap reaches have gradient zero. */
+static void clear_phase(struct ops_conv s, const struct pass *p, float *dn) {
+    for (int b = 0; b < s.B; b++) {
+        for (int m = 0; m < p->win.n; m++) {
+            float *row = dn + ((int64_t)b * s.Lin + p->dst_first + (int64_t)m * s.S) * s.Cin;
+            for (int c = 0; c < s.Cin; c++) row[c] = 0;
+        }
+    }
+}
+
+enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, struct ops_conv s,
+                                   const struct ops_act *act, const float *x, const float *dy,
+                                   const float *w, int add, float *dn, struct ops_ws ws) {
+    const int plain = !act || (!act->swish && !(act->drop > 0));
+    const size_t needed = cpu_conv_bwd_x_ws(dev, s);
+    for (int phase = 0; phase < s.S; phase++) {
+        struct job job = {.dev = dev, .act_out = act, .src = dy, .w = w, .x = x, .dst = dn};
+        struct arena arena;
+        job.direct = plain && !add;
+        job.add = add;
+        TRY(cpu_scratch("conv_bwd_x", ws, needed, &arena));
+        if (!cut_phase(dev, s, phase, &job.p)) continue;
+        if (job.p.win.taps == 0) {
+            if (!add) clear_phase(s, &job.p, dn);
+            continue;
+        }
+        carve(&job, &arena);
+        run_pass(&job);
+    }
+    return ECG_OK;
+}
+
+enum ecg_status cpu_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                             const void *x, const float *w, const float *b, void *y,
+                             struct ops_ws ws) {
+    TRY(cpu_check_conv("conv_fwd", dtype, s));
+    return cpu_conv_fwd_act(dev, s, NULL, x, w, b, y, ws);
+}
+
+enum ecg_status cpu_conv_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                               const void *dy, const float *w, void *dx, struct ops_ws ws) {
+    TRY(cpu_check_conv("conv_bwd_x", dtype, s));
+    return cpu_conv_bwd_x_act(dev, s, NULL, NULL, dy, w, 0, dx, ws);
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT
+ * Weight gradient of a convolution: dw[n][k] = sum over windows m of dy[m][n] * window[m][k], k = (tap, in): a
+ * product whose depth is the B * Lout windows.
+ *
+ * The windows are walked in units of at most UNIT of one sample. A task owns a rectangle of dw (a group; a
+ * share of its output channels; for 1x1 convolutions also a share of the input channels) and a chunk of the
+ * units, for which it fills the slab and a copy of dy's rows, and adds the unit's product to its own partial
+ * sum. The shape fixes the shares and chunks, and the partial sums of the chunks are added to dw in their
+ * order, so the result is the same for any number of threads. Where there is one chunk and dw's layout is
+ * the product's (one tap), dw itself is the sum. */
+#include "kernels/cpu/windows.h"
+
+enum {
+    UNIT = 128, /* windows summed in fp32 before the tile's registers are stored */
+    SHARE_OUT =
+        512, /* output channels of a share at most: dy's rows of a unit fit a second-level cache */
+    SHARE_IN =
+        128, /* input channels of a share: this many of x pass through the activation once a share */
+    ENOUGH_TASKS = 16
+};
+#define FINISH_WORK 32768 /* weights of a task of the last step */
+
+struct grad {
+    struct ops_dev *dev;
+    struct windows win;
+    const struct ops_act *act;
+    const float *x, *dy;
+    float *dw, *db;
+    int out, depth; /* of a group: output channels, taps * in */
+    int merged, direct;
+    int panel;       /* columns of a product */
+    int units;       /* of a sample */
+    int unit;        /* windows of a unit at most */
+    int n_out, n_in; /* shares */
+    int n_chunks;
+    int most_out;       /* channels of a share at most */
+    ptrdiff_t dy_row;   /* floats between the rows of the copy of dy */
+    float *partial;     /* (n_chunks, G * out, depth) */
+    double *db_partial; /* (n_chunks, G * out) */
+    float *scratch;
+    size_t slab, dy_copy, factor; /* floats of a thread's scratch */
+};
+
+static struct grad plan(struct ops_dev *dev, struct ops_conv s) {
+    struct grad j = {
+        .dev = dev, .win = windows_fwd(s), .out = s.Cout / s.G, .merged = windows_mergeable(s)};
+    const struct level *v = dev->level;
+    j.depth = j.win.taps * j.win.in;
+    j.panel = j.depth <= v->vector ? v->vector : v->panel_cols;
+    j.units = (int)cpu_ceil_div((size_t)j.win.n, UNIT);
+    j.unit = (int)cpu_ceil_div((size_t)j.win.n, (size_t)j.units);
+    j.n_out = (int)cpu_ceil_div((size_t)j.out, SHARE_OUT);
+    j.most_out = (int)cpu_ceil_div((size_t)j.out, (size_t)j.n_out);
+    j.n_in = j.merged ? (int)cpu_ceil_div((size_t)j.win.in, SHARE_IN) : 1;
+    const int64_t rectangles = (int64_t)j.win.G * j.n_out * j.n_in,
+                  all_units = (int64_t)j.win.B * j.units;
+    const int64_t wanted = (ENOUGH_TASKS + rectangles - 1) / rectangles;
+    j.n_chunks = (int)(wanted < all_units ? wanted : all_units);
+    j.direct = j.n_chunks == 1 && j.win.taps == 1;
+    j.dy_row = (ptrdiff_t)(cpu_ceil_div((size_t)j.most_out, 16) | 1) * 16;
+    return j;
+}
+
+static void carve(struct grad *j, struct arena *arena) {
+    const size_t line = MEM_ALIGN / sizeof(float), weights = (size_t)j->win.G * j->out * j->depth;
+    const size_t panels = cpu_ceil_div((size_t)cpu_min(j->win.in, SHARE_IN), (size_t)j->panel);
+    const size_t floats = j->merged ? panels * (size_t)j->unit * (size_t)j->panel
+                                    : windows_slab(&j->win, j->unit) + (size_t)j->panel;
+    j->slab = cpu_ceil_div(floats, line) * line;
+    j->dy_copy = (size_t)j->unit * (size_t)j->dy_row;
+    j->factor = cpu_ceil_div((size_t)j->win.in, line) * line;
+    j->partial = arena_carve(arena, j->direct ? 0 : (size_t)j->n_chunks * weights * sizeof(float));
+    j->db_partial =
+        arena_carve(arena, (size_t)j->n_chunks * (size_t)j->win.G * j->out * sizeof(double));
+    j->scratch = arena_carve(arena, (j->slab + j->dy_copy + j->factor) * sizeof(float) *
+                                        (size_t)j->dev->n_threads);
+}
+
+size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, struct ops_conv s) {
+    struct arena counted = {0};
+    struct grad j = plan(dev, s);
+    carve(&j, &counted);
+    return counted.used;
+}
+
+/* What a task owns. */
+struct rectangle {
+    int g, out0, n_out, in0, n_in; /* channels within the group; n_in: columns of the product */
+    float *c;                      /* the sum: (n_out, n_in), rows j->depth apart */
+    double *db;                    /* (n_out) or NULL */
+};
+
+/* Windows [m0, m0 + n) of sample b: slab and copy of dy. A merged slab is stored panel by panel. */
+static void fill_unit(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
+                      float *slab, float *dy, float *factor) {
+    const struct level *v = j->dev->level;
+    const int C = j->win.G * j->out;
+    const struct cpu_rows out = {.x = j->dy,
+                                 .C = C,
+                                 .L = j->win.n,
+                                 .row0 = (int64_t)b * j->win.n + m0,
+                                 .row_step = 1,
+                                 .n = n,
+                                 .c0 = r->g * j->out + r->out0,
+                                 .cols = r->n_out};
+    cpu_act_rows(v, &out, dy, j->dy_row);
+    if (!j->merged) {
+        windows_fill(v, &j->win, j->act, j->x, b, r->g, m0, n, factor, slab);
+        return;
+    }
+    for (int k = 0; k < r->n_in; k += j->panel) {
+        const struct cpu_rows in = {.act = j->act,
+                                    .x = j->x,
+                                    .C = j->win.G * j->win.in,
+                                    .L = j->win.L,
+                                    .row0 = m0,
+                                    .row_step = 1,
+                                    .n = n,
+                                    .c0 = r->g * j->win.in + r->in0 + k,
+                                    .cols = cpu_min(j->panel, r->n_in - k),
+                                    .factor = factor};
+        cpu_act_rows(v, &in, slab + (ptrdiff_t)k * n, j->panel);
+    }
+}
+
+static void add_unit(const struct grad *j, const struct rectangle *r, int n, int is_first,
+                     const float *slab, const float *dy) {
+    for (int k = 0; k < r->n_in; k += j->panel) {
+        float *c = r->c + k;
+        const struct level_gemm product = {.rows = r->n_out,
+                                           .cols = cpu_min(j->panel, r->n_in - k),
+                                           .depth = n,
+                                           .a = dy,
+                                           .a_row = 1,
+                                           .a_step = j->dy_row,
+                                           .b = j->merged ? slab + (ptrdiff_t)k * n : slab + k,
+                                           .b_step =
+                                               j->merged ? j->panel : j->win.step * j->win.row,
+                                           .init = is_first && !j->direct ? NULL : c,
+                                           .init_row = j->depth,
+                                           .c = c,
+                                           .c_row = j->depth};
+        j->dev->level->gemm(&product);
+    }
+    if (r->db) j->dev->level->sum_rows(n, r->n_out, dy, j->dy_row, r->db);
+}
+
+/* Task = (group, share of out, share of in, chunk), chunk fastest. */
+static struct rectangle rectangle_of(const struct grad *j, size_t task, size_t *chunk) {
+    *chunk = task % (size_t)j->n_chunks;
+    task /= (size_t)j->n_chunks;
+    struct rectangle r = {.n_in = j->depth};
+    if (j->merged) {
+        r.in0 = (int)(task % (size_t)j->n_in) * SHARE_IN;
+        r.n_in = cpu_min(SHARE_IN, j->depth - r.in0);
+    }
+    task /= (size_t)j->n_in;
+    const struct cpu_part out = cpu_part((size_t)j->out, (size_t)j->n_out, task % (size_t)j->n_out);
+    r.g = (int)(task / (size_t)j->n_out);
+    r.out0 = (int)out.from;
+    r.n_out = (int)(out.to - out.from);
+
+    const size_t rows = (size_t)j->win.G * j->out, row = (size_t)r.g * j->out + out.from;
+    r.c = (j->direct ? j->dw : j->partial + *chunk * rows * j->depth) + row * j->depth + r.in0;
+    r.db = j->db && r.in0 == 0 ? j->db_partial + *chunk * rows + row : NULL;
+    return r;
+}
+
+static void grad_task(void *context, size_t task, int worker) {
+    const struct grad *j = context;
+    float *slab = j->scratch + (size_t)worker * (j->slab + j->dy_copy + j->factor);
+    float *dy = slab + j->slab, *factor = dy + j->dy_copy;
+    size_t chunk;
+    const struct rectangle r = rectangle_of(j, task, &chunk);
+    const struct cpu_part units =
+        cpu_part((size_t)j->win.B * (size_t)j->units, (size_t)j->n_chunks, chunk);
+
+    for (int n = 0; r.db && n < r.n_out; n++) r.db[n] = 0;
+    for (size_t u = units.from; u < units.to; u++) {
+        const struct cpu_part m =
+            cpu_part((size_t)j->win.n, (size_t)j->units, u % (size_t)j->units);
+        const int b = (int)(u / (size_t)j->units), n = (int)(m.to - m.from);
+        fill_unit(j, &r, b, (int)m.from, n, slab, dy, factor);
+        add_unit(j, &r, n, u == units.from, slab, dy);
+    }
+}
+
+/* dw[n][i][t] += partial sums of (t, i), db[n] += its own: one task for some rows n. */
+static void finish_rows(const struct grad *j, size_t from, size_t to) {
+    const size_t rows = (size_t)j->win.G * j->out, weights = rows * (size_t)j->depth;
+    const int in = j->win.in, taps = j->win.taps;
+    for (size_t n = from; n < to; n++) {
+        const float *part = j->partial + n * (size_t)j->depth;
+        float *dw = j->dw + n * (size_t)j->depth;
+        for (int i = 0; i < in; i++) {
+            for (int t = 0; t < taps; t++) {
+                float sum = 0;
+                for (int q = 0; q < j->n_chunks; q++)
+                    sum += part[(size_t)q * weights + (size_t)(t * in + i)];
+                dw[i * taps + t] += sum;
+            }
+        }
+    }
+}
+
+static size_t finish_tasks(const struct grad *j) {
+    const size_t rows = (size_t)j->win.G * j->out;
+    const size_t tasks = rows * (size_t)j->depth / FINISH_WORK + 1;
+    return tasks < rows ? tasks : rows;
+}
+
+static void finish_task(void *context, size_t task, int worker) {
+    const struct grad *j = context;
+    const struct cpu_part rows = cpu_part((size_t)j->win.G * j->out, finish_tasks(j), task);
+    (void)worker;
+    finish_rows(j, rows.from, rows.to);
+}
+
+static void finish_db(const struct grad *j) {
+    const size_t rows = (size_t)j->win.G * j->out;
+    for (size_t n = 0; n < rows; n++) {
+        double sum = 0;
+        for (int q = 0; q < j->n_chunks; q++) sum += j->db_partial[(size_t)q * rows + n];
+        j->db[n] = (float)(j->db[n] + sum);
+    }
+}
+
+enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, struct ops_conv s,
+                                   const struct ops_act *act, const float *x, const float *dy,
+                                   float *dw, float *db, struct ops_ws ws) {
+    struct grad j = plan(dev, s);
+    struct arena arena;
+    TRY(cpu_scratch("conv_bwd_w", ws, cpu_conv_bwd_w_ws(dev, s), &arena));
+    carve(&j, &arena);
+    j.act = act;
+    j.x = x;
+    j.dy = dy;
+    j.dw = dw;
+    j.db = db;
+
+    const double weights = (double)j.win.G * j.out * j.depth;
+    const size_t n_tasks = (size_t)j.win.G * j.n_out * j.n_in * j.n_chunks;
+    cpu_run(dev, n_tasks, 2.0 * j.win.B * j.win.n * weights, grad_task, &j);
+    if (!j.direct) cpu_run(dev, finish_tasks(&j), weights * j.n_chunks, finish_task, &j);
+    if (db) finish_db(&j);
+    return ECG_OK;
+}
+
+enum ecg_status cpu_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                               const void *x, const void *dy, float *dw, float *db,
+                               struct ops_ws ws) {
+    TRY(cpu_check_conv("conv_bwd_w", dtype, s));
+    return cpu_conv_bwd_w_act(dev, s, NULL, x, dy, dw, db, ws);
+}

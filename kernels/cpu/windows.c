@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT
+ * Slabs: which source rows they hold, and filling them.
+ *
+ * The data gradient dx[l] = sum over the k with (l + P - k) % S == 0 of dy[(l + P - k) / S] w[k]. For the rows
+ * l + P = q S + r of one phase r these are k = r + j S, j = 0 .. J-1, J = ceil((K - r) / S), and dy's rows
+ * q - j: a convolution of stride 1 with J taps, taken backwards. */
+#include "kernels/cpu/windows.h"
+
+#include <string.h>
+
+int windows_mergeable(struct ops_conv s) {
+    return s.K == 1 && s.S == 1 && s.P == 0 && s.Lin == s.Lout;
+}
+
+/* A slab of single rows gets rows of an odd number of cache lines, so that rows some powers of two apart
+ * do not fall on the same set of the cache; a slab of overlapping windows must be dense. */
+static ptrdiff_t slab_row(int taps, int in) {
+    return taps > 1 ? in : ((in + 15) / 16 | 1) * 16;
+}
+
+struct windows windows_fwd(struct ops_conv s) {
+    struct windows w = {.B = s.B,
+                        .G = s.G,
+                        .rows = s.Lin,
+                        .in = s.Cin / s.G,
+                        .taps = s.K,
+                        .step = s.S,
+                        .first = -s.P,
+                        .n = s.Lout,
+                        .L = s.Lin};
+    if (windows_mergeable(s)) {
+        w.B = 1;
+        w.rows = w.n = s.B * s.Lin;
+    }
+    w.row = slab_row(w.taps, w.in);
+    return w;
+}
+
+/* Smallest q with q * d >= n, for any sign of n. */
+static int ceil_div(int n, int d) {
+    return n > 0 ? (n + d - 1) / d : -(-n / d);
+}
+
+struct windows windows_bwd(struct ops_conv s, int phase, int *l0) {
+    const int q0 = ceil_div(s.P - phase, s.S), first = q0 * s.S + phase - s.P;
+    struct windows w = {.B = s.B,
+                        .G = s.G,
+                        .rows = s.Lout,
+                        .in = s.Cout / s.G,
+                        .taps = phase < s.K ? (s.K - phase + s.S - 1) / s.S : 0,
+                        .step = 1,
+                        .n = first < s.Lin ? (s.Lin - 1 - first) / s.S + 1 : 0,
+                        .L = s.Lout};
+    w.first = q0 - w.taps + 1;
+    if (windows_mergeable(s)) {
+        w.B = 1;
+        w.rows = w.n = s.B * s.Lin;
+    }
+    w.row = slab_row(w.taps, w.in);
+    *l0 = first;
+    return w;
+}
+
+size_t windows_slab(const struct windows *w, int n) {
+    return ((size_t)(n - 1) * (size_t)w->step + (size_t)w->taps) * (size_t)w->row;
+}
+
+void windows_fill(const struct level *v, const struct windows *w, const struct ops_act *act,
+                  const float *src, int b, int g, int m0, int n, float *factor, float *slab) {
+    const int64_t from = (int64_t)m0 * w->step + w->first; /* source row of the slab's row 0 */
+    const int64_t n_rows = (int64_t)(n - 1) * w->step + w->taps;
+    /* slab rows [begin, end) have a source */
+    const int64_t begin = from >= 0 ? 0 : -from < n_rows ? -from : n_rows;
+    int64_t end = w->rows - from < n_rows ? w->rows - from : n_rows;
+    if (end < begin) end = begin;
+    const struct cpu_rows t = {.act = act,
+                               .x = src,
+                               .C = w->G * w->in,
+                               .L = w->L,
+                               .row0 = (int64_t)b * w->rows + from + begin,
+                               .row_step = 1,
+                               .n = (int)(end - begin),
+                               .c0 = g * w->in,
+                               .cols = w->in,
+                               .factor = factor};
+    memset(slab, 0, (size_t)(begin * w->row) * sizeof *slab);
+    cpu_act_rows(v, &t, slab + begin * w->row, w->row);
+    memset(slab + end * w->row, 0, (size_t)((n_rows - end) * w->row) * sizeof *slab);
+}
