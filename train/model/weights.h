@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ * Net1D and its weights file: safetensors with the official state_dict's keys, and what the weights mean (leads, output
+ * names, preset, thresholds ...) as text in the file's metadata. Nothing of the machine or the moment is written: equal
+ * weights and meaning give equal bytes.
+ *
+ *     struct safetensors s; struct net1d_config c; struct weights_meta m; struct net1d net;
+ *     safetensors_open(&s, path);  weights_read_config(&s, &c);  weights_read_meta(&s, &m);
+ *     net1d_create(&net, &c, ops, dev, max_batch, false);  weights_load(&net, &s, WEIGHTS_ALL, NULL);
+ */
+#ifndef TRAIN_MODEL_WEIGHTS_H
+#define TRAIN_MODEL_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "checkpoints/safetensors.h"
+#include "core/status.h"
+#include "train/model/net1d.h"
+
+/* What the tensors don't say. Strings and arrays belong to the struct (weights_meta_free); what a file leaves unsaid is
+ * NULL or 0: foreign weights say nothing. */
+struct weights_meta {
+    char **leads; /* (n_leads) in the order of the input's channels */
+    size_t n_leads;
+    char **outputs; /* (n_outputs) label or target names, in the order of the logits */
+    size_t n_outputs;
+    bool is_targets; /* the outputs are values of targets, not logits of labels */
+    char *preset;    /* the shards' `preprocessing` that it was trained on */
+    char *normalize; /* "record", "lead", "none" */
+    double *
+        thresholds; /* (n_outputs) p >= t is positive; NaN: none for this label; NULL: none at all */
+};
+
+/* The network of a file: leads, widths, blocks, kernel, group width and outputs from the tensors' shapes; batch_norm,
+ * dropout, drop_path, stride and length from the metadata, else off, 0, 0, 2 and 0 (= the data decide). No Net1D, or
+ * metadata that can't be: ECG_ERR_DATA. */
+enum ecg_status weights_read_config(const struct safetensors *s, struct net1d_config *c);
+
+/* The rest of the metadata; counts that contradict the tensors are ECG_ERR_DATA. */
+enum ecg_status weights_read_meta(const struct safetensors *s, struct weights_meta *m);
+void weights_meta_free(struct weights_meta *m); /* idempotent, zeroed is fine */
+
+enum weights_mode {
+    WEIGHTS_ALL,     /* every tensor, and no other */
+    WEIGHTS_BACKBONE /* all but dense.*, which the file may hold or not and which stays as it is */
+};
+
+struct weights_report {
+    size_t loaded;        /* tensors that the network computes with */
+    size_t unused_kept;   /* BN tensors of a network without BN: loaded, to be written out again */
+    size_t unused_absent; /* those that the file doesn't hold: they stay 1, 0, 0, 1, 0 */
+    bool head_replaced;   /* WEIGHTS_BACKBONE, and the file holds a dense.* that was left out */
+};
+
+/* Loads strictly: a tensor that is missing, has another shape, holds no numbers or NaN, or is not the network's is
+ * ECG_ERR_DATA, with a message that lists them (expected and found shapes), and then nothing is loaded. Missing BN
+ * tensors of a network without BN are fine. Logs one line; `report` may be NULL. */
+enum ecg_status weights_load(struct net1d *net, const struct safetensors *s, enum weights_mode mode,
+                             struct weights_report *report);
+
+/* Writes all tensors of the table (509 for the official widths: it loads with strict=True into the official class) and
+ * the metadata: format "pt", einthoven.model (JSON of model.*), einthoven.labels or einthoven.targets (newline-separated),
+ * einthoven.preset, einthoven.normalize, einthoven.thresholds (JSON). Atomic. */
+enum ecg_status weights_save(const char *path, const struct net1d *net,
+                             const struct weights_meta *meta);
+
+#endif

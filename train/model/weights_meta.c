@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT
+ * What a weights file says besides its tensors: einthoven.* in the metadata. einthoven.model is the JSON of the config's
+ * model.* keys; when it is read back, shapes come from the tensors and only what they can't tell from the JSON. */
+#include "train/model/weights_meta.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/json.h"
+#include "core/mem.h"
+
+#define MODEL      "einthoven.model"
+#define LABELS     "einthoven.labels"
+#define TARGETS    "einthoven.targets"
+#define PRESET     "einthoven.preset"
+#define NORMALIZE  "einthoven.normalize"
+#define THRESHOLDS "einthoven.thresholds"
+
+#define DEFAULT_STRIDE 2
+
+/* ---- the network ---- */
+
+/* An extent of a tensor that a Net1D must have. */
+static enum ecg_status extent(const struct safetensors *s, const char *name, int ndim, int axis,
+                              int *out) {
+    const struct safetensors_entry *e = safetensors_find(s, name);
+    if (!e) return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: it holds no tensor %s", s->path, name);
+    if (e->ndim != ndim || e->shape[axis] < 1 || e->shape[axis] > INT_MAX)
+        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: tensor %s has a shape that no Net1D has",
+                        s->path, name);
+    *out = (int)e->shape[axis];
+    return ECG_OK;
+}
+
+static void block_tensor(char name[80], int stage, int block, const char *leaf) {
+    snprintf(name, 80, "stage_list.%d.block_list.%d.%s", stage, block, leaf);
+}
+
+static enum ecg_status read_stages(const struct safetensors *s, struct net1d_config *c) {
+    char name[80];
+    for (c->n_stages = 0;; c->n_stages++) {
+        block_tensor(name, c->n_stages, 0, "conv2.conv.weight");
+        if (!safetensors_find(s, name)) break;
+        if (c->n_stages == NET1D_MAX_STAGES)
+            return ecg_fail(ECG_ERR_DATA, "%s: more than %d stages", s->path, NET1D_MAX_STAGES);
+        TRY(extent(s, name, 3, 0, &c->filters[c->n_stages]));
+        TRY(extent(s, name, 3, 1, &c->group_width));
+        int *blocks = &c->blocks[c->n_stages];
+        do block_tensor(name, c->n_stages, ++*blocks, "conv2.conv.weight");
+        while (safetensors_find(s, name));
+    }
+    if (!c->n_stages)
+        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: it holds no tensor %s", s->path, name);
+    return ECG_OK;
+}
+
+static enum ecg_status bad_meta(const struct safetensors *s, const char *key, const char *what) {
+    return ecg_fail(ECG_ERR_DATA, "%s: metadata %s: %s", s->path, key, what);
+}
+
+/* einthoven.model as a tree; NULL when the file has none. */
+static enum ecg_status model_json(const struct safetensors *s, struct json **root) {
+    const char *text = safetensors_meta(s, MODEL);
+    *root = NULL;
+    if (!text) return ECG_OK;
+    if (json_parse(root, text, strlen(text), MODEL) != ECG_OK)
+        return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
+    if (json_is_object(*root)) return ECG_OK;
+    json_free(*root);
+    *root = NULL;
+    return bad_meta(s, MODEL, "not an object");
+}
+
+static enum ecg_status read_fraction(const struct safetensors *s, const struct json *v,
+                                     double *out) {
+    if (!v) return ECG_OK;
+    double x = json_number(v);
+    if (!(x >= 0 && x < 1)) return bad_meta(s, MODEL, "dropout and drop_path must lie in [0, 1)");
+    *out = x;
+    return ECG_OK;
+}
+
+static enum ecg_status read_count(const struct safetensors *s, const struct json *v, int least,
+                                  int *out) {
+    if (!v) return ECG_OK;
+    if (!json_is_integer(v) || json_integer(v) < least || json_integer(v) > INT_MAX)
+        return bad_meta(s, MODEL, "stride and length must be whole positive numbers");
+    *out = (int)json_integer(v);
+    return ECG_OK;
+}
+
+static enum ecg_status read_choices(const struct safetensors *s, const struct json *model,
+                                    struct net1d_config *c) {
+    const struct json *norm = json_get(model, "batch_norm");
+    if (norm && !json_is_bool(norm)) return bad_meta(s, MODEL, "batch_norm must be true or false");
+    if (norm) c->batch_norm = json_bool(norm);
+    TRY(read_fraction(s, json_get(model, "dropout"), &c->dropout));
+    TRY(read_fraction(s, json_get(model, "drop_path"), &c->drop_path));
+    TRY(read_count(s, json_get(model, "stride"), 1, &c->stride));
+    return read_count(s, json_get(model, "length"), 0, &c->length);
+}
+
+enum ecg_status weights_read_config(const struct safetensors *s, struct net1d_config *c) {
+    *c = (struct net1d_config){.stride = DEFAULT_STRIDE};
+    TRY(extent(s, "first_conv.conv.weight", 3, 0, &c->base_filters));
+    TRY(extent(s, "first_conv.conv.weight", 3, 1, &c->n_leads));
+    TRY(extent(s, "first_conv.conv.weight", 3, 2, &c->kernel_size));
+    TRY(extent(s, "dense.weight", 2, 0, &c->n_outputs));
+    TRY(read_stages(s, c));
+    struct json *model;
+    TRY(model_json(s, &model));
+    enum ecg_status status = model ? read_choices(s, model, c) : ECG_OK;
+    json_free(model);
+    return status;
+}
+
+/* ---- names and thresholds ---- */
+
+static void free_names(char **names, size_t n) {
+    for (size_t i = 0; names && i < n; i++) free(names[i]);
+    free(names);
+}
+
+/* "a\nb\n" or "a\nb" -> a, b */
+static enum ecg_status split_lines(const char *text, char ***names, size_t *n) {
+    size_t cap = 0;
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+        TRY(mem_grow((void **)names, &cap, *n + 1, sizeof **names));
+        char *name;
+        TRY(MEM_NEW(&name, length + 1));
+        memcpy(name, text, length);
+        (*names)[(*n)++] = name;
+        text += length + (text[length] == '\n');
+    }
+    return ECG_OK;
+}
+
+static enum ecg_status read_leads(const struct safetensors *s, struct weights_meta *m) {
+    struct json *model;
+    TRY(model_json(s, &model));
+    const struct json *leads = model ? json_get(model, "in_leads") : NULL;
+    enum ecg_status status = ECG_OK;
+    if (!leads) goto out;
+    if (!json_is_array(leads)) TRY_OUT(bad_meta(s, MODEL, "in_leads is not a list"));
+    TRY_OUT(MEM_NEW(&m->leads, json_size(leads)));
+    for (; m->n_leads < json_size(leads); m->n_leads++) {
+        const char *name = json_string(json_at(leads, m->n_leads));
+        if (!name) TRY_OUT(bad_meta(s, MODEL, "in_leads holds something other than names"));
+        TRY_OUT(mem_strdup(&m->leads[m->n_leads], name));
+    }
+out:
+    json_free(model);
+    return status;
+}
+
+static size_t output_index(const struct weights_meta *m, const char *name) {
+    size_t i = 0;
+    while (i < m->n_outputs && strcmp(m->outputs[i], name)) i++;
+    return i;
+}
+
+static enum ecg_status read_thresholds(const struct safetensors *s, struct weights_meta *m) {
+    const char *text = safetensors_meta(s, THRESHOLDS);
+    if (!text) return ECG_OK;
+    struct json *root = NULL;
+    enum ecg_status status = ECG_OK;
+    if (json_parse(&root, text, strlen(text), THRESHOLDS) != ECG_OK)
+        return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
+    if (!json_is_object(root)) TRY_OUT(bad_meta(s, THRESHOLDS, "not an object"));
+    TRY_OUT(MEM_NEW(&m->thresholds, m->n_outputs));
+    for (size_t i = 0; i < m->n_outputs; i++) m->thresholds[i] = NAN;
+    for (size_t i = 0; i < json_size(root); i++) {
+        const struct json *value = json_value_at(root, i);
+        size_t output = output_index(m, json_key_at(root, i));
+        if (output == m->n_outputs)
+            TRY_OUT(bad_meta(s, THRESHOLDS, "a name that is not an output's"));
+        if (!json_is_number(value) && !json_is_null(value))
+            TRY_OUT(bad_meta(s, THRESHOLDS, "something other than numbers"));
+        m->thresholds[output] = json_number(value); /* null: NaN */
+    }
+out:
+    json_free(root);
+    return status;
+}
+
+static enum ecg_status copy_text(const struct safetensors *s, const char *key, char **out) {
+    const char *text = safetensors_meta(s, key);
+    return text ? mem_strdup(out, text) : ECG_OK;
+}
+
+static enum ecg_status read_all(const struct safetensors *s, struct weights_meta *m) {
+    int n_leads, n_outputs;
+    TRY(extent(s, "first_conv.conv.weight", 3, 1, &n_leads));
+    TRY(extent(s, "dense.weight", 2, 0, &n_outputs));
+    TRY(read_leads(s, m));
+    const char *labels = safetensors_meta(s, LABELS), *targets = safetensors_meta(s, TARGETS);
+    if (labels && targets)
+        return bad_meta(s, TARGETS, "the outputs can't be both labels and targets");
+    m->is_targets = targets != NULL;
+    if (labels || targets) TRY(split_lines(labels ? labels : targets, &m->outputs, &m->n_outputs));
+    if (m->n_leads && m->n_leads != (size_t)n_leads)
+        return ecg_fail(ECG_ERR_DATA, "%s: metadata name %zu leads, the network takes %d", s->path,
+                        m->n_leads, n_leads);
+    if (m->n_outputs && m->n_outputs != (size_t)n_outputs)
+        return ecg_fail(ECG_ERR_DATA, "%s: metadata name %zu outputs, the network has %d", s->path,
+                        m->n_outputs, n_outputs);
+    TRY(copy_text(s, PRESET, &m->preset));
+    TRY(copy_text(s, NORMALIZE, &m->normalize));
+    return read_thresholds(s, m);
+}
+
+enum ecg_status weights_read_meta(const struct safetensors *s, struct weights_meta *m) {
+    *m = (struct weights_meta){0};
+    enum ecg_status status = read_all(s, m);
+    if (status != ECG_OK) weights_meta_free(m);
+    return status;
+}
+
+void weights_meta_free(struct weights_meta *m) {
+    free_names(m->leads, m->n_leads);
+    free_names(m->outputs, m->n_outputs);
+    free(m->preset);
+    free(m->normalize);
+    free(m->thresholds);
+    *m = (struct weights_meta){0};
+}
+
+/* ---- writing ---- */
+
+static void put_counts(struct json_writer *w, const char *key, const int *v, int n) {
+    json_put_key(w, key);
+    json_begin_array(w);
+    for (int i = 0; i < n; i++) json_put_integer(w, v[i]);
+    json_end_array(w);
+}
+
+static void put_count(struct json_writer *w, const char *key, int v) {
+    json_put_key(w, key);
+    json_put_integer(w, v);
+}
+
+static enum ecg_status model_text(const struct net1d_config *c, const struct weights_meta *m,
+                                  char **text) {
+    struct json_writer w = {0};
+    json_begin_object(&w);
+    if (m->n_leads) {
+        json_put_key(&w, "in_leads");
+        json_begin_array(&w);
+        for (size_t i = 0; i < m->n_leads; i++) json_put_string(&w, m->leads[i]);
+        json_end_array(&w);
+    }
+    put_count(&w, "length", c->length);
+    put_count(&w, "base_filters", c->base_filters);
+    put_counts(&w, "filters", c->filters, c->n_stages);
+    put_counts(&w, "blocks", c->blocks, c->n_stages);
+    put_count(&w, "kernel_size", c->kernel_size);
+    put_count(&w, "stride", c->stride);
+    put_count(&w, "group_width", c->group_width);
+    json_put_key(&w, "batch_norm");
+    json_put_bool(&w, c->batch_norm);
+    json_put_key(&w, "dropout");
+    json_put_number(&w, c->dropout);
+    json_put_key(&w, "drop_path");
+    json_put_number(&w, c->drop_path);
+    json_end_object(&w);
+    return json_writer_take(&w, text);
+}
+
+static enum ecg_status thresholds_text(const struct weights_meta *m, char **text) {
+    struct json_writer w = {0};
+    json_begin_object(&w);
+    for (size_t i = 0; i < m->n_outputs; i++) {
+        json_put_key(&w, m->outputs[i]);
+        json_put_number(&w, m->thresholds[i]);
+    }
+    json_end_object(&w);
+    return json_writer_take(&w, text);
+}
+
+static enum ecg_status join_lines(char *const *names, size_t n, char **text) {
+    size_t bytes = 1, at = 0;
+    for (size_t i = 0; i < n; i++) bytes += strlen(names[i]) + 1;
+    TRY(MEM_NEW(text, bytes));
+    for (size_t i = 0; i < n; i++) {
+        if (strchr(names[i], '\n'))
+            return ecg_fail(ECG_ERR_DATA, "\"%s\": a label's or target's name can't hold a newline",
+                            names[i]);
+        at += (size_t)snprintf(*text + at, bytes - at, i ? "\n%s" : "%s", names[i]);
+    }
+    return ECG_OK;
+}
+
+/* The place of the next value, under `key`. */
+static char **next(struct weights_text *t, const char *key) {
+    t->keys[t->n] = key;
+    return &t->values[t->n++];
+}
+
+enum ecg_status weights_text_make(struct weights_text *t, const struct net1d_config *c,
+                                  const struct weights_meta *m) {
+    *t = (struct weights_text){0};
+    enum ecg_status status = ECG_OK;
+    TRY_OUT(mem_strdup(next(t, "format"), "pt"));
+    TRY_OUT(model_text(c, m, next(t, MODEL)));
+    if (m->n_outputs)
+        TRY_OUT(join_lines(m->outputs, m->n_outputs, next(t, m->is_targets ? TARGETS : LABELS)));
+    if (m->preset) TRY_OUT(mem_strdup(next(t, PRESET), m->preset));
+    if (m->normalize) TRY_OUT(mem_strdup(next(t, NORMALIZE), m->normalize));
+    if (m->thresholds && m->n_outputs) TRY_OUT(thresholds_text(m, next(t, THRESHOLDS)));
+out:
+    if (status != ECG_OK) weights_text_free(t);
+    return status;
+}
+
+void weights_text_free(struct weights_text *t) {
+    for (size_t i = 0; i < t->n; i++) free(t->values[i]);
+    *t = (struct weights_text){0};
+}
