@@ -11,6 +11,7 @@
 #define MAX_KERNEL  4096
 #define MAX_BLOCKS  4096 /* in a stage */
 #define MAX_OUTPUTS 1000000
+#define MAX_BATCH   65536 /* of one forward pass */
 
 static enum ecg_status check_int(const char *key, int64_t value, int64_t low, int64_t high) {
     if (value >= low && value <= high) return ECG_OK;
@@ -95,7 +96,7 @@ enum ecg_status net1d_create(struct net1d *net, const struct net1d_config *confi
         .config = *config, .ops = ops, .dev = dev, .max_batch = max_batch, .training = training};
     enum ecg_status status;
     TRY_OUT(net1d_check(config));
-    TRY_OUT(check_int("train.batch_size", max_batch, 1, INT32_MAX));
+    TRY_OUT(check_int("train.batch_size", max_batch, 1, MAX_BATCH));
     TRY_OUT(MEM_NEW(&net->p, 1));
     TRY_OUT(plan_shapes(net));
     TRY_OUT(tensors_build(net));

@@ -117,24 +117,36 @@ static struct extents measure(const struct net1d *net) {
     return e;
 }
 
-static size_t scratch_bytes(const struct net1d *net) {
+static size_t norm_scratch(const struct net1d *net, int B, int L, int C) {
+    return net->ops->norm_ws(net->dev, (struct ops_blc){B, L, C});
+}
+
+static size_t conv_scratch(const struct net1d *net, const struct net1d_conv *c, int B) {
+    return net->ops->conv_ws(net->dev, NET1D_DTYPE, plan_conv(c, B));
+}
+
+static size_t scratch_for(const struct net1d *net, int B) {
     const struct net1d_private *p = net->p;
-    const struct ops *ops = net->ops;
-    int B = net->max_batch;
-    size_t n = ops->conv_ws(net->dev, NET1D_DTYPE, p->stem.shape);
-    struct ops_blc rows = {B, p->stem.shape.Lout, p->stem.shape.Cout};
-    n = max_size(n, ops->norm_ws(net->dev, rows));
-    n = max_size(n, ops->linear_ws(net->dev, B, p->dense.K, p->dense.N));
+    size_t n = conv_scratch(net, &p->stem, B);
+    n = max_size(n, norm_scratch(net, B, p->stem.shape.Lout, p->stem.shape.Cout));
+    n = max_size(n, net->ops->linear_ws(net->dev, B, p->dense.K, p->dense.N));
     for (int i = 0; i < p->n_blocks; i++) {
         const struct net1d_block *b = &p->blocks[i];
-        n = max_size(n, ops->conv_ws(net->dev, NET1D_DTYPE, b->conv1.shape));
-        n = max_size(n, ops->conv_ws(net->dev, NET1D_DTYPE, b->conv2.shape));
-        n = max_size(n, ops->conv_ws(net->dev, NET1D_DTYPE, b->conv3.shape));
-        n = max_size(n, ops->se_ws(net->dev, B, b->Cout, b->H));
-        n = max_size(n, ops->norm_ws(net->dev, (struct ops_blc){B, b->Lin, b->Cin}));
-        n = max_size(n, ops->norm_ws(net->dev, (struct ops_blc){B, b->Lin, b->Cmid}));
-        n = max_size(n, ops->norm_ws(net->dev, (struct ops_blc){B, b->Lout, b->Cmid}));
+        n = max_size(n, conv_scratch(net, &b->conv1, B));
+        n = max_size(n, conv_scratch(net, &b->conv2, B));
+        n = max_size(n, conv_scratch(net, &b->conv3, B));
+        n = max_size(n, net->ops->se_ws(net->dev, B, b->Cout, b->H));
+        n = max_size(n, norm_scratch(net, B, b->Lin, b->Cin));
+        n = max_size(n, norm_scratch(net, B, b->Lin, b->Cmid));
+        n = max_size(n, norm_scratch(net, B, b->Lout, b->Cmid));
     }
+    return n;
+}
+
+/* A smaller batch, as the last of an epoch is, may be cut into other pieces and need more than a larger one. */
+static size_t scratch_bytes(const struct net1d *net) {
+    size_t n = 0;
+    for (int B = 1; B <= net->max_batch; B++) n = max_size(n, scratch_for(net, B));
     return n;
 }
 
