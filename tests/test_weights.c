@@ -93,7 +93,7 @@ static struct weights_meta full_meta(void) {
 }
 
 /* A saved network, opened again. */
-static bool save_and_open(struct net1d *net, const char *name, const struct weights_meta *m,
+static bool save_and_open(const struct net1d *net, const char *name, const struct weights_meta *m,
                           struct safetensors *s) {
     return CHECK_OK(weights_save(in_tmp(name), net, m)) && CHECK_OK(safetensors_open(s, path));
 }
@@ -359,6 +359,23 @@ static void no_net1d(void) {
     net1d_free(&net);
 }
 
+/* What is saved holds every tensor of the original, bit for bit, and no other: it loads wherever the original did. */
+static void check_saved_again(const struct net1d *net, const struct safetensors *original) {
+    struct weights_meta none = {0};
+    struct safetensors again = {0};
+    if (!save_and_open(net, "again", &none, &again)) return;
+    CHECK(again.n_entries == original->n_entries);
+    for (size_t i = 0; i < original->n_entries; i++) {
+        const struct safetensors_entry *e = &original->entries[i],
+                                       *a = safetensors_find(&again, e->name);
+        if (!CHECK(a && a->dtype == e->dtype && a->ndim == e->ndim && a->bytes == e->bytes))
+            continue;
+        CHECK(!memcmp(a->shape, e->shape, sizeof *e->shape * (size_t)e->ndim) &&
+              !memcmp(a->data, e->data, e->bytes));
+    }
+    safetensors_close(&again);
+}
+
 /* Weights without metadata of ours: the network is read off the shapes. */
 static void foreign_weights(void) {
     struct safetensors s = {0};
@@ -376,8 +393,9 @@ static void foreign_weights(void) {
         CHECK(!c.batch_norm && c.dropout == 0 && c.stride == 2 && c.length == 0);
         CHECK(m.n_outputs == 0 && m.n_leads == 0 && !m.preset);
         c.length = 500;
-        if (CHECK_OK(net1d_create(&net, &c, ops, dev, 1, false)))
-            CHECK_OK(weights_load(&net, &s, WEIGHTS_ALL, &r));
+        if (CHECK_OK(net1d_create(&net, &c, ops, dev, 1, false)) &&
+            CHECK_OK(weights_load(&net, &s, WEIGHTS_ALL, &r)))
+            check_saved_again(&net, &s);
         check_note("%d leads, %d stages, %zu live and %zu BN tensors", c.n_leads, c.n_stages,
                    r.loaded, r.unused_kept);
         weights_meta_free(&m);
