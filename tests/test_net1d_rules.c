@@ -344,6 +344,31 @@ out:
     bench_close(&b);
 }
 
+/* Three steps of training, whoever does the work. */
+static void same_bits_for_any_threads(void) {
+    static const int threads[] = {1, 2, 3, 4};
+    struct net1d_fixture f;
+    float *first = NULL, *params = NULL;
+    if (!CHECK_OK(net1d_fixture_open(&f, net1d_fixture_path("net1d_bn.safetensors")))) return;
+    for (int i = 0; i < 4; i++) {
+        struct backend backend;
+        struct session s = {0};
+        double loss;
+        if (!CHECK(backend_open_threads(&backend, BACKEND_FASTEST, threads[i]))) break;
+        CHECK_OK(session_open(&s, &backend, &f, true));
+        for (int step = 0; step < 3; step++) CHECK_OK(session_step(&s, &loss));
+        float **to = i == 0 ? &first : &params;
+        if (CHECK_OK(net1d_fixture_download(&s.net, s.net.params, s.net.n_params, to)) && i > 0) {
+            CHECK(memcmp(first, params, s.net.n_params * sizeof(float)) == 0);
+            free(params);
+        }
+        session_close(&s);
+        backend_close(&backend);
+    }
+    free(first);
+    net1d_fixture_close(&f);
+}
+
 static void same_masks_for_any_split(void) {
     for (int i = 0; i < n_backends; i++) check_split(i);
 }
@@ -485,6 +510,7 @@ int main(void) {
     CASE(impossible_shapes);
     CASE(gradient_along_a_direction);
     CASE(same_masks_for_any_split);
+    CASE(same_bits_for_any_threads);
     CASE(drop_path_is_unbiased);
     CASE(inference_gives_the_same_bits);
     CASE(frozen_tensors_get_no_gradient);

@@ -16,7 +16,7 @@ static const struct {
 };
 const int n_backends = (int)(sizeof(backends) / sizeof(backends[0]));
 
-bool backend_open(struct backend *b, int i) {
+bool backend_open_threads(struct backend *b, int i, int n_threads) {
     *b = (struct backend){.label = i < 0 ? "cpu" : backends[i].label};
     const char *level = i < 0 ? NULL : backends[i].level;
     if (level != NULL)
@@ -24,12 +24,16 @@ bool backend_open(struct backend *b, int i) {
     else
         unsetenv("EINTHOVEN_CPU");
     if (ops_find(&b->ops, i < 0 ? "cpu" : backends[i].device) != ECG_OK ||
-        b->ops->open(&b->dev, 2) != ECG_OK) {
+        b->ops->open(&b->dev, n_threads) != ECG_OK) {
         check_note("%s left out: %s", b->label, ecg_message());
         b->dev = NULL;
         return false;
     }
     return true;
+}
+
+bool backend_open(struct backend *b, int i) {
+    return backend_open_threads(b, i, 2);
 }
 
 void backend_close(struct backend *b) {

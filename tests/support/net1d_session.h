@@ -20,8 +20,9 @@ struct backend {
 extern const int n_backends;
 #define BACKEND_REF     0
 #define BACKEND_FASTEST (-1)
-/* Backend i, or the cpu at its best level. False (and a note) when this machine has not that level. */
+/* Backend i, or the cpu at its best level, with 2 threads. False (and a note) when this machine has not that level. */
 bool backend_open(struct backend *b, int i);
+bool backend_open_threads(struct backend *b, int i, int n_threads);
 void backend_close(struct backend *b); /* idempotent */
 
 struct session {
