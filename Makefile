@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: MIT
-# Einthoven. `make help` lists the targets. Objects are keyed by their flags: changing CC, CFLAGS or SAN
-# never mixes old objects with new ones.
-CC      ?= gcc
+# Einthoven. `make help` lists the targets. Objects are keyed by the compiler and its flags: changing CC,
+# CFLAGS or SAN never mixes old objects with new ones. V=1 shows the commands.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 AR      ?= ar
 PREFIX  ?= /usr/local
 DESTDIR ?=
 BUILD   ?= build
 CFLAGS  ?= -O2 -g
 SAN     ?=
+V       ?= 0
+
+# As many jobs as there are cores, unless a number is given.
+ifeq ($(MAKELEVEL),0)
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+endif
+MAKEFLAGS += --no-print-directory
 
 WARN   := -Wall -Wextra -Wshadow -Wvla -Wundef -Wmissing-prototypes -Wstrict-prototypes -Werror
 DEPS   := hdf5-serial libdeflate jansson yaml-0.1 libxxhash
@@ -18,7 +29,8 @@ PKG_LIBS   := $(shell pkg-config --libs $(DEPS))
 endif
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(WARN) -fno-math-errno -ffp-contract=off $(CFLAGS) $(SAN) -pthread $(PKG_CFLAGS)
 LIBS       := $(PKG_LIBS) -ldl -lm
-KEY        := $(shell printf '%s' '$(CC) $(ALL_CFLAGS)' | cksum | cut -d' ' -f1)
+CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
+KEY        := $(shell printf '%s' '$(CC) $(CC_VERSION) $(ALL_CFLAGS)' | cksum | cut -d' ' -f1)
 OBJ        := $(BUILD)/obj-$(KEY)
 
 SOURCES := $(sort $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c data/*.c data/*/*.c \
@@ -31,35 +43,110 @@ TEST_SUPPORT := $(sort $(wildcard tests/support/*.c))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 TESTS   := $(TEST_SRC:tests/%.c=$(OBJ)/tests/%)
 
+ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
+TSAN := -fsanitize=thread
+# What shares memory between threads, small enough for the thread sanitizer.
+TSAN_TESTS := $(filter test_core_pool test_loader test_resume test_trainer test_run,$(notdir $(TESTS)))
+
+ifeq ($(V),0)
+say = @printf '  %-3s %s\n' $(1) $(2);
+endif
+
 all: $(BUILD)/einthoven
 
-$(BUILD)/einthoven: $(OBJ)/einthoven
-	@cp -f $< $@.tmp && mv -f $@.tmp $@
+# Compared, not dated: a binary built with other flags in between may be the newer file.
+$(BUILD)/einthoven: $(OBJ)/einthoven always
+	@cmp -s $< $@ || { cp -f $< $@.tmp && mv -f $@.tmp $@; }
 
 $(OBJ)/einthoven: $(OBJ)/$(MAIN:.c=.o) $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-$(LIB): $(LIB_OBJ)
-	@rm -f $@
-	@$(AR) rcs $@ $^
+$(LIB): $(LIB_OBJ) $(OBJ)/members
+	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(LIB_OBJ)
+
+# The archive's members: changes when a source is added or removed, so that the archive is made anew.
+$(OBJ)/members: always
+	@mkdir -p $(@D)
+	@echo '$(LIB_OBJ)' | cmp -s - $@ || echo '$(LIB_OBJ)' > $@
 
 # SIMD levels: one file a level, chosen at run time (kernels/cpu/dispatch). Kernels are worth -O3.
 $(OBJ)/kernels/cpu/%.o: ALL_CFLAGS += -O3
 $(OBJ)/kernels/cpu/%_avx512.o: ALL_CFLAGS += -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512
 $(OBJ)/kernels/cpu/%_avx2.o: ALL_CFLAGS += -mavx2 -mfma
 
-$(OBJ)/%.o: %.c Makefile
+$(OBJ)/%.o: %.c Makefile | packages
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(OBJ)/tests/%: $(OBJ)/tests/%.o $(TEST_SUPPORT:%.c=$(OBJ)/%.o) $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+packages:
+	@test -n '$(PKGS)' || { echo 'make: a library is missing ($(DEPS)); run scripts/setup.sh' >&2; exit 1; }
 
 tests: $(TESTS)
+
+# Packages may be installed on the way, so the rest is a make of its own that looks for them again. What
+# only tests need may stay missing: those tests are then skipped with the reason.
+test:
+	@scripts/setup.sh test || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
+	@$(MAKE) run-tests
+
+run-tests: all tests
+	@scripts/run_tests.sh all $(OBJ)
+
+soak:
+	@EINTHOVEN_NO_INSTALL=1 scripts/setup.sh || scripts/setup.sh
+	@$(MAKE) run-soak
+
+run-soak: all tests
+	@scripts/run_tests.sh soak $(OBJ)
+
+asan:
+	@$(MAKE) SAN='$(ASAN)' run-c-tests
+
+tsan:
+	@$(MAKE) SAN='$(TSAN)' RUN_TESTS='$(TSAN_TESTS)' run-c-tests
+
+run-c-tests: tests
+	@scripts/run_tests.sh c $(OBJ) $(RUN_TESTS)
+
+demo:
+	@EINTHOVEN_NO_INSTALL=1 scripts/setup.sh || scripts/setup.sh
+	@$(MAKE) all
+	@scripts/demo.sh
+
+bench: all
+	@$(BUILD)/einthoven bench
+
+format:
+	@scripts/format.sh
+
+check-format:
+	@scripts/format.sh --check
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/einthoven/configs
+	install -m 755 $(BUILD)/einthoven $(DESTDIR)$(PREFIX)/bin/einthoven
+	install -m 644 $(wildcard configs/*.yaml) $(DESTDIR)$(PREFIX)/share/einthoven/configs
+	install -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/einthoven/LICENSE
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all tests clean
+help:
+	@echo 'make              build/einthoven'
+	@echo 'make demo         the whole line on simulated ECGs, a few minutes on two cores'
+	@echo 'make test         every check and test; installs missing Debian packages first'
+	@echo 'make soak         the long tests'
+	@echo 'make bench        figures of this machine'
+	@echo 'make asan, tsan   the C tests under the address and undefined-behaviour, the thread sanitizer'
+	@echo 'make format, check-format'
+	@echo 'make install      PREFIX=/usr/local DESTDIR= ; installs no packages'
+	@echo 'make clean'
+	@echo 'Variables: CC, CFLAGS (-O2 -g), SAN, LDFLAGS, BUILD (build), V=1 shows the commands'
+
+.PHONY: all always packages tests test run-tests soak run-soak asan tsan run-c-tests demo bench format \
+        check-format install clean help
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
