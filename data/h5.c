@@ -31,6 +31,8 @@ void h5_begin(void) {
     if (!started) {
         // Locks fail on many network file systems, and our files are written once under a temporary name.
         setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
+        // Every file is closed by us; one whose last flush failed on a full disk would crash HDF5's own exit handler.
+        H5dont_atexit();
         started = true;
     }
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);

@@ -16,14 +16,17 @@ struct selection_spec {
     int *folds; /* records whose fold is in the list; n_folds 0 = no fold rule */
     int n_folds;
     bool has_part;
-    double part[2]; /* patients whose hash falls into [from, to) of the unit interval: hash / 2^64 */
+    double
+        part[2]; /* patients whose hash falls into [from, to) of the unit interval: hash / 2^64 */
 };
 /* Fresh sorted list of record numbers. ECG_ERR_CONFIG: folds asked of a data set without fold, or nothing left. */
-enum ecg_status selection_make(const struct dataset *d, const struct selection_spec *spec, size_t **index, size_t *n);
+enum ecg_status selection_make(const struct dataset *d, const struct selection_spec *spec,
+                               size_t **index, size_t *n);
 /* Patients that stand in both lists (by hash); for the check that no patient is on both sides. `example` (fresh
  * patient id of one, or NULL). */
-enum ecg_status selection_overlap(struct dataset *da, const size_t *a, size_t na, struct dataset *db, const size_t *b,
-                                  size_t nb, size_t *n_patients, char **example);
+enum ecg_status selection_overlap(struct dataset *da, const size_t *a, size_t na,
+                                  struct dataset *db, const size_t *b, size_t nb,
+                                  size_t *n_patients, char **example);
 
 /* The order of an epoch: position -> place in the selection, a Fisher-Yates shuffle by Philox (seed, RNG_SHUFFLE,
  * epoch); without shuffle the identity. */
@@ -32,7 +35,7 @@ enum ecg_status sampler_order(size_t n, bool shuffle, uint64_t seed, uint32_t ep
 struct loader_options {
     const size_t *index; /* the selection */
     size_t n;
-    const int *label_columns;  /* columns to hand on, in this order */
+    const int *label_columns; /* columns to hand on, in this order */
     int n_labels;
     const int *target_columns;
     int n_targets;
@@ -47,15 +50,15 @@ struct loader_options {
 
 /* All arrays belong to the loader's ring and stay valid until the next loader_next. */
 struct batch {
-    int B;               /* the last batch of an epoch may be smaller */
+    int B; /* the last batch of an epoch may be smaller */
     uint32_t epoch;
-    size_t number;       /* in its epoch */
+    size_t number; /* in its epoch */
     bool last_of_epoch;
-    int16_t *ecg;        /* (B, C, L), all leads of the file */
-    float *scale;        /* (B) */
-    uint8_t *labels;     /* (B, n_labels) */
-    float *targets;      /* (B, n_targets) */
-    size_t *record;      /* (B) record numbers in the data set */
+    int16_t *ecg;    /* (B, C, L), all leads of the file */
+    float *scale;    /* (B) */
+    uint8_t *labels; /* (B, n_labels) */
+    float *targets;  /* (B, n_targets) */
+    size_t *record;  /* (B) record numbers in the data set */
 };
 
 struct loader;
