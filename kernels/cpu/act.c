@@ -33,15 +33,16 @@ static void take_row(const struct cpu_rows *t, int i, struct level_act *block) {
     block->factor = t->factor;
 }
 
-void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptrdiff_t a_row) {
+void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptrdiff_t a_row,
+                  int panel, ptrdiff_t panel_step) {
     struct level_act block = block_of(t);
     if (!drops(t)) {
-        v->act_fwd(&block, a, a_row);
+        v->act_fwd(&block, a, a_row, panel, panel_step);
         return;
     }
     for (int i = 0; i < t->n; i++) {
         take_row(t, i, &block);
-        v->act_fwd(&block, a + i * a_row, a_row);
+        v->act_fwd(&block, a + i * a_row, a_row, panel, panel_step);
     }
 }
 
@@ -98,7 +99,7 @@ static void whole_task(void *context, size_t task, int worker) {
         if (w->da)
             cpu_act_rows_bwd(w->v, &t, w->da + start, C, w->add, w->out);
         else
-            cpu_act_rows(w->v, &t, w->out + start, C);
+            cpu_act_rows(w->v, &t, w->out + start, C, t.cols, 0);
     }
 }
 

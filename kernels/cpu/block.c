@@ -176,29 +176,38 @@ enum ecg_status cpu_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, stru
     return ECG_OK;
 }
 
-/* dx's rows of window l, channels [c0, c0 + n): dy where the row holds the window's first maximum, else 0. */
+/* Row k of window l from channel c0 on; zeros outside the record. */
+static const float *window_row(const struct block *j, size_t b, int l, int k, int c0) {
+    static const float zeros[STRIP];
+    const float *row = input_row(j, b, window_start(j, l) + k);
+    return row ? row + c0 : zeros;
+}
+
+/* dx's rows of window l, channels [c0, c0 + n): dy where the row holds the window's first maximum, else 0. The
+ * winner is found from behind, in loops of one choice each, which the compiler vectorises. */
 static void route_strip(const struct block *j, size_t b, int l, int c0, int n) {
-    const int start = window_start(j, l);
-    const float *dy =
+    const float *restrict dy =
         j->dy + (b * (size_t)j->s.L + (size_t)l) * (size_t)j->s.C + (j->s.C - j->Ci) / 2 + c0;
     float best[STRIP];
     int winner[STRIP] = {0};
 
-    const float *first = input_row(j, b, start);
-    for (int c = 0; c < n; c++) best[c] = first ? first[c0 + c] : 0;
+    memcpy(best, window_row(j, b, l, 0, c0), (size_t)n * sizeof *best);
     for (int k = 1; k < j->S; k++) {
-        const float *x = input_row(j, b, start + k);
-        for (int c = 0; c < n; c++) {
-            const float value = x ? x[c0 + c] : 0;
-            winner[c] = value > best[c] ? k : winner[c];
-            best[c] = value > best[c] ? value : best[c];
-        }
+        const float *restrict x = window_row(j, b, l, k, c0);
+        for (int c = 0; c < n; c++) best[c] = x[c] > best[c] ? x[c] : best[c];
+    }
+    for (int k = j->S - 1; k >= 0; k--) {
+        const float *restrict x = window_row(j, b, l, k, c0);
+        for (int c = 0; c < n; c++) winner[c] = x[c] == best[c] ? k : winner[c];
     }
     for (int k = 0; k < j->S; k++) {
-        const int i = start + k;
+        const int i = window_start(j, l) + k;
         if (i < 0 || i >= j->Li) continue;
-        float *dx = j->out + (b * (size_t)j->Li + (size_t)i) * (size_t)j->Ci + c0;
-        for (int c = 0; c < n; c++) dx[c] = winner[c] == k ? dy[c] : 0;
+        float *restrict dx = j->out + (b * (size_t)j->Li + (size_t)i) * (size_t)j->Ci + c0;
+        for (int c = 0; c < n; c++) {
+            const float d = dy[c];
+            dx[c] = winner[c] == k ? d : 0;
+        }
     }
 }
 

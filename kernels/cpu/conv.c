@@ -2,17 +2,18 @@
  * Forward pass and data gradient of a convolution, both as passes of windows (windows.h) against packed
  * weights: y is one pass, dx one pass for each phase of the stride.
  *
- * A pass is cut into items: one group of one sample, a block of windows, a share of the panels of output
- * channels. An item fills its slab once and multiplies it with its panels, one after the other; a panel's
+ * A pass is cut into items: some groups of one sample, a block of windows, a share of the panels of output
+ * channels. An item fills its slabs once and multiplies them with its panels, one after the other. A panel's
  * outputs go straight to the result, or, on the way back through an activation, by a buffer that still lies
- * in the nearest cache. */
+ * in a near cache. */
 #include "kernels/cpu/windows.h"
 
 enum {
     SLAB_BYTES = 512 * 1024,  /* of single rows: half of a second-level cache */
-    WINDOW_BYTES = 64 * 1024, /* of overlapping windows, which are read taps times */
-    MOST_WINDOWS = 448,
-    LEAST_WINDOWS = 56
+    WINDOW_BYTES = 64 * 1024, /* of a group's overlapping windows, which are read taps times */
+    MOST_WINDOWS = 256,
+    LEAST_WINDOWS = 56,
+    BUFFER_COLS = 64
 };
 #define TASK_WORK 1e6 /* operations that a task should hold at least */
 
@@ -29,9 +30,10 @@ struct pass {
         dst_step; /* window m's output is row dst_first + m * dst_step of a sample */
     int dst_L;    /* the result's true rows of a sample, for dropout */
 
-    int panel, n_panels; /* columns of a packed panel; panels of a group */
-    int block, n_blocks; /* windows of a block at most; blocks of a sample */
-    int n_shares;        /* shares of the panels */
+    int batch, n_batches; /* groups of an item */
+    int panel, n_panels;  /* columns of a packed panel; panels of a group */
+    int block, n_blocks;  /* windows of a block at most; blocks of a sample */
+    int n_shares;         /* shares of the panels */
     size_t n_items, n_tasks;
     double work;
 };
@@ -44,8 +46,9 @@ struct job {
     const float *src, *w, *bias, *x;
     float *packed, *dst;
     int direct, add; /* results need no buffer; dst += */
-    float *scratch;  /* per thread: slab, buffer, dropout's factors */
+    float *scratch;  /* per thread: slabs, buffer, dropout's factors */
     size_t slab, buffer, factor;
+    int buffer_cols;
 };
 
 static struct pass forward_pass(struct ops_conv s) {
@@ -82,8 +85,10 @@ static void cut(const struct ops_dev *dev, struct pass *p) {
 
     p->panel = p->out <= dev->level->vector ? dev->level->vector : dev->level->panel_cols;
     p->n_panels = (int)cpu_ceil_div((size_t)p->out, (size_t)p->panel);
+    p->batch = windows_batch(w->in, p->out, w->G);
+    p->n_batches = (int)cpu_ceil_div((size_t)w->G, (size_t)p->batch);
     p->n_blocks = (int)cpu_ceil_div((size_t)w->n, (size_t)most);
-    const int64_t lanes = (int64_t)w->B * w->G;
+    const int64_t lanes = (int64_t)w->B * p->n_batches;
     while (lanes * p->n_blocks < wanted && w->n / (p->n_blocks + 1) >= LEAST_WINDOWS) p->n_blocks++;
     p->block = (int)cpu_ceil_div((size_t)w->n, (size_t)p->n_blocks);
     p->n_shares = 1;
@@ -104,9 +109,11 @@ static size_t packed_floats(const struct pass *p) {
 static void carve(struct job *job, struct arena *arena) {
     const struct pass *p = &job->p;
     const size_t line = MEM_ALIGN / sizeof(float);
-    job->slab = cpu_ceil_div(windows_slab(&p->win, p->block), line) * line;
-    job->buffer = (size_t)p->block * (size_t)p->panel;
-    job->factor = cpu_ceil_div((size_t)cpu_max(p->win.in, p->panel), line) * line;
+    job->slab = cpu_ceil_div(windows_slab(&p->win, p->block) * (size_t)p->batch, line) * line;
+    job->buffer_cols = cpu_max(p->panel, BUFFER_COLS);
+    job->buffer = (size_t)p->block * (size_t)job->buffer_cols;
+    job->factor =
+        cpu_ceil_div((size_t)cpu_max(p->win.in * p->batch, job->buffer_cols), line) * line;
     job->packed = arena_carve(arena, packed_floats(p) * sizeof(float));
     job->scratch = arena_carve(arena, (job->slab + job->buffer + job->factor) * sizeof(float) *
                                           (size_t)job->dev->n_threads);
@@ -149,57 +156,97 @@ static void pack_task(void *context, size_t task, int worker) {
 
 /* ------------------------------------------------------------------------------------- products */
 
-/* Windows [m0, m0 + n) of sample b, group g, whose slab is filled, against one panel. */
-static void multiply(const struct job *job, int b, int g, int m0, int n, int panel,
-                     const float *slab, float *buffer, float *factor) {
+/* What an item works on: windows [m0, m0 + n) of sample b; its first output is the result's row row0. */
+struct item {
+    int b, m0, n;
+    int64_t row0;
+    float *slab, *buffer, *factor;
+};
+
+/* C (rows c_row apart) = one group's slab against one panel. */
+static void multiply(const struct job *job, const struct item *t, const float *slab, int g,
+                     int panel, float *c, ptrdiff_t c_row) {
     const struct pass *p = &job->p;
-    const struct windows *w = &p->win;
-    const int depth = w->taps * w->in, c0 = g * p->out + panel * p->panel, C = w->G * p->out;
-    const int cols = cpu_min(p->panel, p->out - panel * p->panel);
-    const int64_t row0 = (int64_t)b * p->dst_rows + p->dst_first + (int64_t)m0 * p->dst_step;
-    const struct level_gemm product = {
-        .rows = n,
-        .cols = cols,
-        .depth = depth,
-        .a = slab,
-        .a_row = w->step * w->row,
-        .a_step = 1,
-        .b = job->packed + ((size_t)g * p->n_panels + panel) * depth * p->panel,
-        .b_step = p->panel,
-        .init = job->bias ? job->bias + c0 : NULL,
-        .c = job->direct ? job->dst + row0 * C + c0 : buffer,
-        .c_row = job->direct ? (ptrdiff_t)p->dst_step * C : p->panel};
+    const int depth = p->win.taps * p->win.in, first = panel * p->panel;
+    const struct level_gemm product = {.rows = t->n,
+                                       .cols = cpu_min(p->panel, p->out - first),
+                                       .depth = depth,
+                                       .a = slab,
+                                       .a_row = p->win.step * p->win.row,
+                                       .a_step = 1,
+                                       .b = job->packed +
+                                            ((size_t)g * p->n_panels + panel) * depth * p->panel,
+                                       .b_step = p->panel,
+                                       .init = job->bias ? job->bias + g * p->out + first : NULL,
+                                       .c = c,
+                                       .c_row = c_row};
     job->dev->level->gemm(&product);
-    if (job->direct) return;
-    const struct cpu_rows out = {.act = job->act_out,
-                                 .x = job->x,
-                                 .C = C,
-                                 .L = p->dst_L,
-                                 .row0 = row0,
-                                 .row_step = p->dst_step,
-                                 .n = n,
-                                 .c0 = c0,
-                                 .cols = cols,
-                                 .factor = factor};
-    cpu_act_rows_bwd(job->dev->level, &out, buffer, p->panel, job->add, job->dst);
 }
 
+/* Columns [c0, c1) of the buffer on to the result, through the activation. */
+static void flush(const struct job *job, const struct item *t, int c0, int c1) {
+    const struct pass *p = &job->p;
+    const struct cpu_rows out = {.act = job->act_out,
+                                 .x = job->x,
+                                 .C = p->win.G * p->out,
+                                 .L = p->dst_L,
+                                 .row0 = t->row0,
+                                 .row_step = p->dst_step,
+                                 .n = t->n,
+                                 .c0 = c0,
+                                 .cols = c1 - c0,
+                                 .factor = t->factor};
+    cpu_act_rows_bwd(job->dev->level, &out, t->buffer, job->buffer_cols, job->add, job->dst);
+}
+
+/* Groups [g0, g1), panels [from, to) of each; the columns that these make up lie side by side. */
+static void multiply_all(const struct job *job, const struct item *t, int g0, int g1,
+                         struct cpu_part panels) {
+    const struct pass *p = &job->p;
+    const int C = p->win.G * p->out;
+    const size_t each = windows_slab(&p->win, t->n);
+    int begin = g0 * p->out + (int)panels.from * p->panel, end = begin; /* columns in the buffer */
+    for (int g = g0; g < g1; g++) {
+        const float *slab = t->slab + (size_t)(g - g0) * each;
+        for (int panel = (int)panels.from; panel < (int)panels.to; panel++) {
+            const int c0 = g * p->out + panel * p->panel,
+                      cols = cpu_min(p->panel, p->out - panel * p->panel);
+            if (job->direct) {
+                multiply(job, t, slab, g, panel, job->dst + t->row0 * C + c0,
+                         (ptrdiff_t)p->dst_step * C);
+                continue;
+            }
+            if (c0 + cols - begin > job->buffer_cols) {
+                flush(job, t, begin, end);
+                begin = c0;
+            }
+            multiply(job, t, slab, g, panel, t->buffer + (c0 - begin), job->buffer_cols);
+            end = c0 + cols;
+        }
+    }
+    if (!job->direct) flush(job, t, begin, end);
+}
+
+/* Item = (sample, batch of groups, block, share), share fastest. */
 static void run_item(const struct job *job, size_t item, int worker) {
     const struct pass *p = &job->p;
     float *slab = job->scratch + (size_t)worker * (job->slab + job->buffer + job->factor);
-    float *buffer = slab + job->slab, *factor = buffer + job->buffer;
-    const size_t share = item % (size_t)p->n_shares, lane_block = item / (size_t)p->n_shares;
-    const size_t lane = lane_block / (size_t)p->n_blocks;
-    const int b = (int)(lane / (size_t)p->win.G), g = (int)(lane % (size_t)p->win.G);
+    const size_t share = item % (size_t)p->n_shares, block = item / (size_t)p->n_shares;
+    const size_t lane = block / (size_t)p->n_blocks;
+    const int g0 = (int)(lane % (size_t)p->n_batches) * p->batch,
+              g1 = cpu_min(p->win.G, g0 + p->batch);
     const struct cpu_part m =
-        cpu_part((size_t)p->win.n, (size_t)p->n_blocks, lane_block % (size_t)p->n_blocks);
-    const struct cpu_part panels = cpu_part((size_t)p->n_panels, (size_t)p->n_shares, share);
-    const int m0 = (int)m.from, n = (int)(m.to - m.from);
-
-    windows_fill(job->dev->level, &p->win, job->act, job->src, b, g, m0, n, factor, slab);
-    for (size_t panel = panels.from; panel < panels.to; panel++) {
-        multiply(job, b, g, m0, n, (int)panel, slab, buffer, factor);
-    }
+        cpu_part((size_t)p->win.n, (size_t)p->n_blocks, block % (size_t)p->n_blocks);
+    struct item t = {.b = (int)(lane / (size_t)p->n_batches),
+                     .m0 = (int)m.from,
+                     .n = (int)(m.to - m.from),
+                     .slab = slab,
+                     .buffer = slab + job->slab,
+                     .factor = slab + job->slab + job->buffer};
+    t.row0 = (int64_t)t.b * p->dst_rows + p->dst_first + (int64_t)t.m0 * p->dst_step;
+    windows_fill(job->dev->level, &p->win, job->act, job->src, t.b, g0, g1 - g0, t.m0, t.n,
+                 t.factor, slab);
+    multiply_all(job, &t, g0, g1, cpu_part((size_t)p->n_panels, (size_t)p->n_shares, share));
 }
 
 static void pass_task(void *context, size_t task, int worker) {

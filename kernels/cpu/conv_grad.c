@@ -10,15 +10,11 @@
  * the product's (one tap), dw itself is the sum. */
 #include "kernels/cpu/windows.h"
 
-enum {
-    UNIT = 128, /* windows summed in fp32 before the tile's registers are stored */
-    SHARE_OUT =
-        512, /* output channels of a share at most: dy's rows of a unit fit a second-level cache */
-    SHARE_IN =
-        128, /* input channels of a share: this many of x pass through the activation once a share */
-    ENOUGH_TASKS = 16
-};
-#define FINISH_WORK 32768 /* weights of a task of the last step */
+/* UNIT: windows summed in fp32 before a tile's registers are stored. SHARE_OUT: output channels of a share at
+ * most, so that dy's rows of a unit fit a second-level cache. SHARE_WEIGHTS: weights of a share, about, so
+ * that its sum does. FINISH_*: weights finished by one task, and at once. */
+enum { UNIT = 128, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
+enum { FINISH_WORK = 32768, FINISH_TAPS = 16, FINISH_COLS = 128 };
 
 struct grad {
     struct ops_dev *dev;
@@ -28,10 +24,12 @@ struct grad {
     float *dw, *db;
     int out, depth; /* of a group: output channels, taps * in */
     int merged, direct;
-    int panel;       /* columns of a product */
-    int units;       /* of a sample */
-    int unit;        /* windows of a unit at most */
-    int n_out, n_in; /* shares */
+    int panel;            /* columns of a product */
+    int batch, n_batches; /* groups of a task */
+    int units;            /* of a sample */
+    int unit;             /* windows of a unit at most */
+    int in_panels;        /* panels of a group's input channels; 1 unless merged */
+    int n_out, n_in;      /* shares */
     int n_chunks;
     int most_out;       /* channels of a share at most */
     ptrdiff_t dy_row;   /* floats between the rows of the copy of dy */
@@ -47,28 +45,33 @@ static struct grad plan(struct ops_dev *dev, struct ops_conv s) {
     const struct level *v = dev->level;
     j.depth = j.win.taps * j.win.in;
     j.panel = j.depth <= v->vector ? v->vector : v->panel_cols;
+    j.batch = windows_batch(j.win.in, j.out, j.win.G);
+    j.n_batches = (int)cpu_ceil_div((size_t)j.win.G, (size_t)j.batch);
     j.units = (int)cpu_ceil_div((size_t)j.win.n, UNIT);
     j.unit = (int)cpu_ceil_div((size_t)j.win.n, (size_t)j.units);
     j.n_out = (int)cpu_ceil_div((size_t)j.out, SHARE_OUT);
     j.most_out = (int)cpu_ceil_div((size_t)j.out, (size_t)j.n_out);
-    j.n_in = j.merged ? (int)cpu_ceil_div((size_t)j.win.in, SHARE_IN) : 1;
-    const int64_t rectangles = (int64_t)j.win.G * j.n_out * j.n_in,
-                  all_units = (int64_t)j.win.B * j.units;
+    j.in_panels = j.merged ? (int)cpu_ceil_div((size_t)j.win.in, (size_t)j.panel) : 1;
+    j.n_in = cpu_min(j.in_panels,
+                     (int)cpu_ceil_div((size_t)j.win.in * (size_t)j.most_out, SHARE_WEIGHTS));
+    const int64_t rectangles = (int64_t)j.n_batches * j.n_out * j.n_in;
+    const int64_t all_units = (int64_t)j.win.B * j.units;
     const int64_t wanted = (ENOUGH_TASKS + rectangles - 1) / rectangles;
     j.n_chunks = (int)(wanted < all_units ? wanted : all_units);
     j.direct = j.n_chunks == 1 && j.win.taps == 1;
-    j.dy_row = (ptrdiff_t)(cpu_ceil_div((size_t)j.most_out, 16) | 1) * 16;
+    j.dy_row = (ptrdiff_t)(cpu_ceil_div((size_t)j.most_out * (size_t)j.batch, 16) | 1) * 16;
     return j;
 }
 
 static void carve(struct grad *j, struct arena *arena) {
     const size_t line = MEM_ALIGN / sizeof(float), weights = (size_t)j->win.G * j->out * j->depth;
-    const size_t panels = cpu_ceil_div((size_t)cpu_min(j->win.in, SHARE_IN), (size_t)j->panel);
-    const size_t floats = j->merged ? panels * (size_t)j->unit * (size_t)j->panel
-                                    : windows_slab(&j->win, j->unit) + (size_t)j->panel;
+    const size_t panels = cpu_ceil_div((size_t)j->in_panels, (size_t)j->n_in);
+    const size_t floats =
+        j->merged ? panels * (size_t)j->unit * (size_t)j->panel * (size_t)j->batch
+                  : windows_slab(&j->win, j->unit) * (size_t)j->batch + (size_t)j->panel;
     j->slab = cpu_ceil_div(floats, line) * line;
     j->dy_copy = (size_t)j->unit * (size_t)j->dy_row;
-    j->factor = cpu_ceil_div((size_t)j->win.in, line) * line;
+    j->factor = cpu_ceil_div((size_t)j->win.in * (size_t)j->batch, line) * line;
     j->partial = arena_carve(arena, j->direct ? 0 : (size_t)j->n_chunks * weights * sizeof(float));
     j->db_partial =
         arena_carve(arena, (size_t)j->n_chunks * (size_t)j->win.G * j->out * sizeof(double));
@@ -83,32 +86,38 @@ size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, struct ops_conv s) {
     return counted.used;
 }
 
-/* What a task owns. */
+/* What a task owns. Several groups only where each is one share. */
 struct rectangle {
-    int g, out0, n_out, in0, n_in; /* channels within the group; n_in: columns of the product */
-    float *c;                      /* the sum: (n_out, n_in), rows j->depth apart */
-    double *db;                    /* (n_out) or NULL */
+    int g0, n_groups;
+    int out0, n_out, in0, n_in; /* channels within a group; n_in: columns of the product */
+    float *c;                   /* the sum: (n_groups, out, depth), from (out0, in0) of group g0 */
+    double *db;                 /* (n_groups * n_out) or NULL */
 };
 
-/* Windows [m0, m0 + n) of sample b: slab and copy of dy. A merged slab is stored panel by panel. */
+/* Floats of the slab of one group in a unit of n windows. */
+static size_t slab_of(const struct grad *j, const struct rectangle *r, int n) {
+    const size_t panels = cpu_ceil_div((size_t)r->n_in, (size_t)j->panel);
+    return j->merged ? panels * (size_t)j->panel * (size_t)n : windows_slab(&j->win, n);
+}
+
+/* Windows [m0, m0 + n) of sample b: slabs and copy of dy. A merged slab is stored panel by panel. */
 static void fill_unit(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
                       float *slab, float *dy, float *factor) {
     const struct level *v = j->dev->level;
-    const int C = j->win.G * j->out;
     const struct cpu_rows out = {.x = j->dy,
-                                 .C = C,
+                                 .C = j->win.G * j->out,
                                  .L = j->win.n,
                                  .row0 = (int64_t)b * j->win.n + m0,
                                  .row_step = 1,
                                  .n = n,
-                                 .c0 = r->g * j->out + r->out0,
-                                 .cols = r->n_out};
-    cpu_act_rows(v, &out, dy, j->dy_row);
+                                 .c0 = r->g0 * j->out + r->out0,
+                                 .cols = r->n_groups * r->n_out};
+    cpu_act_rows(v, &out, dy, j->dy_row, out.cols, 0);
     if (!j->merged) {
-        windows_fill(v, &j->win, j->act, j->x, b, r->g, m0, n, factor, slab);
+        windows_fill(v, &j->win, j->act, j->x, b, r->g0, r->n_groups, m0, n, factor, slab);
         return;
     }
-    for (int k = 0; k < r->n_in; k += j->panel) {
+    for (int g = 0; g < r->n_groups; g++) {
         const struct cpu_rows in = {.act = j->act,
                                     .x = j->x,
                                     .C = j->win.G * j->win.in,
@@ -116,21 +125,23 @@ static void fill_unit(const struct grad *j, const struct rectangle *r, int b, in
                                     .row0 = m0,
                                     .row_step = 1,
                                     .n = n,
-                                    .c0 = r->g * j->win.in + r->in0 + k,
-                                    .cols = cpu_min(j->panel, r->n_in - k),
+                                    .c0 = (r->g0 + g) * j->win.in + r->in0,
+                                    .cols = r->n_in,
                                     .factor = factor};
-        cpu_act_rows(v, &in, slab + (ptrdiff_t)k * n, j->panel);
+        cpu_act_rows(v, &in, slab + (size_t)g * slab_of(j, r, n), j->panel, j->panel,
+                     (ptrdiff_t)j->panel * n);
     }
 }
 
-static void add_unit(const struct grad *j, const struct rectangle *r, int n, int is_first,
-                     const float *slab, const float *dy) {
+/* Adds one group's product over the unit. */
+static void add_group(const struct grad *j, const struct rectangle *r, int g, int n, int is_first,
+                      const float *slab, const float *dy) {
     for (int k = 0; k < r->n_in; k += j->panel) {
-        float *c = r->c + k;
+        float *c = r->c + (ptrdiff_t)g * j->out * j->depth + k;
         const struct level_gemm product = {.rows = r->n_out,
                                            .cols = cpu_min(j->panel, r->n_in - k),
                                            .depth = n,
-                                           .a = dy,
+                                           .a = dy + (ptrdiff_t)g * j->out,
                                            .a_row = 1,
                                            .a_step = j->dy_row,
                                            .b = j->merged ? slab + (ptrdiff_t)k * n : slab + k,
@@ -142,25 +153,27 @@ static void add_unit(const struct grad *j, const struct rectangle *r, int n, int
                                            .c_row = j->depth};
         j->dev->level->gemm(&product);
     }
-    if (r->db) j->dev->level->sum_rows(n, r->n_out, dy, j->dy_row, r->db);
 }
 
-/* Task = (group, share of out, share of in, chunk), chunk fastest. */
+/* Task = (batch of groups, share of out, share of in, chunk), chunk fastest. */
 static struct rectangle rectangle_of(const struct grad *j, size_t task, size_t *chunk) {
     *chunk = task % (size_t)j->n_chunks;
     task /= (size_t)j->n_chunks;
     struct rectangle r = {.n_in = j->depth};
     if (j->merged) {
-        r.in0 = (int)(task % (size_t)j->n_in) * SHARE_IN;
-        r.n_in = cpu_min(SHARE_IN, j->depth - r.in0);
+        const struct cpu_part panels =
+            cpu_part((size_t)j->in_panels, (size_t)j->n_in, task % (size_t)j->n_in);
+        r.in0 = (int)panels.from * j->panel;
+        r.n_in = cpu_min((int)panels.to * j->panel, j->depth) - r.in0;
     }
     task /= (size_t)j->n_in;
     const struct cpu_part out = cpu_part((size_t)j->out, (size_t)j->n_out, task % (size_t)j->n_out);
-    r.g = (int)(task / (size_t)j->n_out);
+    r.g0 = (int)(task / (size_t)j->n_out) * j->batch;
+    r.n_groups = cpu_min(j->batch, j->win.G - r.g0);
     r.out0 = (int)out.from;
     r.n_out = (int)(out.to - out.from);
 
-    const size_t rows = (size_t)j->win.G * j->out, row = (size_t)r.g * j->out + out.from;
+    const size_t rows = (size_t)j->win.G * j->out, row = (size_t)r.g0 * j->out + out.from;
     r.c = (j->direct ? j->dw : j->partial + *chunk * rows * j->depth) + row * j->depth + r.in0;
     r.db = j->db && r.in0 == 0 ? j->db_partial + *chunk * rows + row : NULL;
     return r;
@@ -175,29 +188,52 @@ static void grad_task(void *context, size_t task, int worker) {
     const struct cpu_part units =
         cpu_part((size_t)j->win.B * (size_t)j->units, (size_t)j->n_chunks, chunk);
 
-    for (int n = 0; r.db && n < r.n_out; n++) r.db[n] = 0;
+    const int channels = r.n_groups * r.n_out;
+    for (int n = 0; r.db && n < channels; n++) r.db[n] = 0;
     for (size_t u = units.from; u < units.to; u++) {
         const struct cpu_part m =
             cpu_part((size_t)j->win.n, (size_t)j->units, u % (size_t)j->units);
         const int b = (int)(u / (size_t)j->units), n = (int)(m.to - m.from);
         fill_unit(j, &r, b, (int)m.from, n, slab, dy, factor);
-        add_unit(j, &r, n, u == units.from, slab, dy);
+        for (int g = 0; g < r.n_groups; g++)
+            add_group(j, &r, g, n, u == units.from, slab + (size_t)g * slab_of(j, &r, n), dy);
+        if (r.db) j->dev->level->sum_rows(n, channels, dy, j->dy_row, r.db);
     }
 }
 
-/* dw[n][i][t] += partial sums of (t, i), db[n] += its own: one task for some rows n. */
-static void finish_rows(const struct grad *j, size_t from, size_t to) {
-    const size_t rows = (size_t)j->win.G * j->out, weights = rows * (size_t)j->depth;
+/* sum(n_t, n) = the chunks' sums of some taps' neighbouring inputs, rows FINISH_COLS apart; `part`: the first
+ * chunk's. */
+static void add_chunks(const struct grad *j, const float *part, int n_t, int n, float *sum) {
+    const size_t weights = (size_t)j->win.G * j->out * j->depth;
+    for (int t = 0; t < n_t; t++) {
+        float *row = sum + t * FINISH_COLS;
+        for (int k = 0; k < n; k++) row[k] = 0;
+        for (int q = 0; q < j->n_chunks; q++) {
+            const float *from = part + (size_t)q * weights + (size_t)t * j->win.in;
+            for (int k = 0; k < n; k++) row[k] += from[k];
+        }
+    }
+}
+
+/* dw[n][i][t] += the chunks' sums of (t, i). */
+static void finish_row(const struct grad *j, size_t n) {
     const int in = j->win.in, taps = j->win.taps;
-    for (size_t n = from; n < to; n++) {
-        const float *part = j->partial + n * (size_t)j->depth;
-        float *dw = j->dw + n * (size_t)j->depth;
-        for (int i = 0; i < in; i++) {
-            for (int t = 0; t < taps; t++) {
-                float sum = 0;
-                for (int q = 0; q < j->n_chunks; q++)
-                    sum += part[(size_t)q * weights + (size_t)(t * in + i)];
-                dw[i * taps + t] += sum;
+    const float *part = j->partial + n * (size_t)j->depth;
+    float *dw = j->dw + n * (size_t)j->depth;
+    float sum[FINISH_TAPS * FINISH_COLS], turned[FINISH_COLS * FINISH_TAPS];
+    for (int i0 = 0; i0 < in; i0 += FINISH_COLS) {
+        const int n_i = cpu_min(FINISH_COLS, in - i0);
+        for (int t0 = 0; t0 < taps; t0 += FINISH_TAPS) {
+            const int n_t = cpu_min(FINISH_TAPS, taps - t0);
+            add_chunks(j, part + (ptrdiff_t)t0 * in + i0, n_t, n_i, sum);
+            if (taps == 1) {
+                for (int i = 0; i < n_i; i++) dw[i0 + i] += sum[i];
+                continue;
+            }
+            j->dev->level->transpose(n_t, n_i, sum, FINISH_COLS, turned, FINISH_TAPS);
+            for (int i = 0; i < n_i; i++) {
+                float *row = dw + (ptrdiff_t)(i0 + i) * taps + t0;
+                for (int t = 0; t < n_t; t++) row[t] += turned[i * FINISH_TAPS + t];
             }
         }
     }
@@ -213,7 +249,7 @@ static void finish_task(void *context, size_t task, int worker) {
     const struct grad *j = context;
     const struct cpu_part rows = cpu_part((size_t)j->win.G * j->out, finish_tasks(j), task);
     (void)worker;
-    finish_rows(j, rows.from, rows.to);
+    for (size_t n = rows.from; n < rows.to; n++) finish_row(j, n);
 }
 
 static void finish_db(const struct grad *j) {
@@ -239,7 +275,7 @@ enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, struct ops_conv s,
     j.db = db;
 
     const double weights = (double)j.win.G * j.out * j.depth;
-    const size_t n_tasks = (size_t)j.win.G * j.n_out * j.n_in * j.n_chunks;
+    const size_t n_tasks = (size_t)j.n_batches * j.n_out * j.n_in * j.n_chunks;
     cpu_run(dev, n_tasks, 2.0 * j.win.B * j.win.n * weights, grad_task, &j);
     if (!j.direct) cpu_run(dev, finish_tasks(&j), weights * j.n_chunks, finish_task, &j);
     if (db) finish_db(&j);

@@ -61,8 +61,9 @@ struct cpu_rows {
     int row_step, n, c0, cols;
     float *factor; /* scratch of `cols` floats where act drops */
 };
-/* a = act(x), rows a_row apart */
-void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptrdiff_t a_row);
+/* a = act(x), rows a_row apart, cut into panels of columns as level.act_fwd does it. */
+void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptrdiff_t a_row,
+                  int panel, ptrdiff_t panel_step);
 /* The gradient at n, given da (rows da_row apart), = or += into dn, a tensor like x. */
 void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const float *da,
                       ptrdiff_t da_row, int add, float *dn);

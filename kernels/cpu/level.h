@@ -55,8 +55,10 @@ struct level {
     void (*transpose)(int rows, int cols, const float *in, ptrdiff_t in_row, float *out,
                       ptrdiff_t out_row);
 
-    /* a = act(x) */
-    void (*act_fwd)(const struct level_act *t, float *a, ptrdiff_t a_row);
+    /* a = act(x), cut into panels of columns: column c of row r goes to
+     * a[r * a_row + c / panel * panel_step + c % panel]. */
+    void (*act_fwd)(const struct level_act *t, float *a, ptrdiff_t a_row, int panel,
+                    ptrdiff_t panel_step);
     /* dn = da * factor * swish'(n), `add`: dn +=; dn == da allowed when !add */
     void (*act_bwd)(const struct level_act *t, const float *da, ptrdiff_t da_row, int add,
                     float *dn, ptrdiff_t dn_row);

@@ -17,6 +17,14 @@ static inline level_vec vec_fma(level_vec a, level_vec b, level_vec c) {
     return _mm256_fmadd_ps(a, b, c);
 }
 
+static inline level_vec vec_min(level_vec a, level_vec b) {
+    return _mm256_min_ps(a, b);
+}
+
+static inline level_vec vec_max(level_vec a, level_vec b) {
+    return _mm256_max_ps(a, b);
+}
+
 static inline level_vec vec_load(const float *p) {
     return _mm256_loadu_ps(p);
 }

@@ -17,6 +17,20 @@ static inline level_vec vec_fma(level_vec a, level_vec b, level_vec c) {
     return a * b + c;
 }
 
+typedef int level_mask __attribute__((vector_size(16)));
+
+static inline level_vec choose(level_mask first, level_vec a, level_vec b) {
+    return (level_vec)(((level_mask)a & first) | ((level_mask)b & ~first));
+}
+
+static inline level_vec vec_min(level_vec a, level_vec b) {
+    return choose(a < b, a, b);
+}
+
+static inline level_vec vec_max(level_vec a, level_vec b) {
+    return choose(a > b, a, b);
+}
+
 static inline level_vec vec_load(const float *p) {
     return *(const level_unaligned *)p;
 }

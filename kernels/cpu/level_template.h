@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The body of a SIMD level: included once by each level_*.c, which defines LEVEL_NAME, LEVEL_TEXT,
  * LEVEL_VECTOR (floats of a vector), LEVEL_TILE_ROWS (rows of a tile two vectors wide), the type level_vec
- * and vec_set1/fma/load/store/load_n/store_n. The product below is written with those; everything else is
+ * and vec_set1/fma/min/max/load/store/load_n/store_n (min and max give the second argument when either is
+ * NaN). The product below is written with those; everything else is
  * in plain loops that the compiler vectorises for the level's instructions, without contraction, so that
  * they give the same bits at every level. */
 #include <math.h>
@@ -81,9 +82,11 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int dense,
     TILE_CASES_14(V, D)                                                                            \
     TILE_CASE(15, V, D)                                                                            \
     TILE_CASE(16, V, D)                                                                            \
-    TILE_CASE(17, V, D) TILE_CASE(18, V, D) TILE_CASE(19, V, D) TILE_CASE(20, V, D)                \
-        TILE_CASE(21, V, D) TILE_CASE(22, V, D) TILE_CASE(23, V, D) TILE_CASE(24, V, D)            \
-            TILE_CASE(25, V, D) TILE_CASE(26, V, D) TILE_CASE(27, V, D) TILE_CASE(28, V, D)
+    TILE_CASE(17, V, D)                                                                            \
+    TILE_CASE(18, V, D)                                                                            \
+    TILE_CASE(19, V, D) TILE_CASE(20, V, D) TILE_CASE(21, V, D) TILE_CASE(22, V, D)                \
+        TILE_CASE(23, V, D) TILE_CASE(24, V, D) TILE_CASE(25, V, D) TILE_CASE(26, V, D)            \
+            TILE_CASE(27, V, D) TILE_CASE(28, V, D)
 #if LEVEL_TILE_ROWS == 14
 #define TILE_CASES_WIDE   TILE_CASES_14
 #define TILE_CASES_NARROW TILE_CASES_28
@@ -120,19 +123,34 @@ static void gemm(const struct level_gemm *g) {
     }
 }
 
-/* Blocks of 8 x 8 so that every cache line is used whole. */
+typedef float level_quad __attribute__((vector_size(16)));
+typedef float level_quad_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* A block of 4 x 4. */
+ALWAYS_INLINE void transpose_block(const float *in, ptrdiff_t in_row, float *out,
+                                   ptrdiff_t out_row) {
+    level_quad r[4], pair[4];
+    UNROLL for (int i = 0; i < 4; i++) r[i] = *(const level_quad_anywhere *)(in + i * in_row);
+    pair[0] = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+    pair[1] = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    pair[2] = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+    pair[3] = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(pair[0], pair[2], 0, 1, 4, 5);
+    r[1] = __builtin_shufflevector(pair[0], pair[2], 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(pair[1], pair[3], 0, 1, 4, 5);
+    r[3] = __builtin_shufflevector(pair[1], pair[3], 2, 3, 6, 7);
+    UNROLL for (int i = 0; i < 4; i++) * (level_quad_anywhere *)(out + i * out_row) = r[i];
+}
+
+/* By whole cache lines of `in`, which may be rows of a power of two apart and so drive each other out. */
 static void transpose(int rows, int cols, const float *in, ptrdiff_t in_row, float *out,
                       ptrdiff_t out_row) {
-    enum { SIDE = 8 };
-    const int full_rows = rows - rows % SIDE, full_cols = cols - cols % SIDE;
-    for (int c = 0; c < full_cols; c += SIDE) {
-        for (int r = 0; r < full_rows; r += SIDE) {
-            float block[SIDE][SIDE];
-            UNROLL for (int i = 0; i < SIDE; i++) {
-                UNROLL for (int j = 0; j < SIDE; j++) block[j][i] = in[(r + i) * in_row + c + j];
-            }
-            UNROLL for (int j = 0; j < SIDE; j++)
-                memcpy(out + (c + j) * out_row + r, block[j], sizeof block[j]);
+    enum { LINE = 16 };
+    const int full_rows = rows - rows % 4, full_cols = cols - cols % LINE;
+    for (int c0 = 0; c0 < full_cols; c0 += LINE) {
+        for (int r = 0; r < full_rows; r += 4) {
+            for (int c = c0; c < c0 + LINE; c += 4)
+                transpose_block(in + r * in_row + c, in_row, out + c * out_row + r, out_row);
         }
     }
     for (int r = 0; r < rows; r++) {
@@ -145,17 +163,12 @@ static void transpose(int rows, int cols, const float *in, ptrdiff_t in_row, flo
 
 typedef int level_int __attribute__((vector_size(4 * LEVEL_VECTOR)));
 
-ALWAYS_INLINE level_vec select_where(level_int mask, level_vec yes, level_vec no) {
-    return (level_vec)(((level_int)yes & mask) | ((level_int)no & ~mask));
-}
-
 /* e^x within 2 units in the last place: x = n ln 2 + r with |r| <= ln(2)/2, then the polynomial of Cephes'
  * expf and n into the exponent's bits. Adding 1.5 * 2^23 rounds x / ln 2 to the integer that then stands
  * in the low bits of the sum. Beyond the range of normal numbers the result stays at its end; NaN stays. */
 ALWAYS_INLINE level_vec vec_exp(level_vec x) {
-    const level_vec least = vec_set1(-87.0f), most = vec_set1(88.0f), magic = vec_set1(12582912.0f);
-    x = select_where((level_int)(x < least), least, x);
-    x = select_where((level_int)(x > most), most, x);
+    const level_vec magic = vec_set1(12582912.0f);
+    x = vec_min(vec_set1(88.0f), vec_max(vec_set1(-87.0f), x));
     const level_vec shifted = vec_fma(x, vec_set1(1.44269504f), magic), n = shifted - magic;
     const level_vec r =
         vec_fma(n, vec_set1(2.12194440e-4f), vec_fma(n, vec_set1(-0.693359375f), x));
@@ -191,17 +204,17 @@ ALWAYS_INLINE void store_part(float *p, level_vec v, int n) {
         vec_store_n(p, v, n);
 }
 
-/* Runs `step(c, n)` over the columns [0, cols), vector by vector. */
-#define FOR_COLUMNS(cols, step)                                                                    \
+/* Runs `step(c, n)` over the columns [from, to), vector by vector. */
+#define FOR_COLUMNS(from, to, step)                                                                \
     do {                                                                                           \
-        ptrdiff_t c_ = 0;                                                                          \
-        for (; c_ + LEVEL_VECTOR <= (ptrdiff_t)(cols); c_ += LEVEL_VECTOR) step(c_, LEVEL_VECTOR); \
-        if (c_ < (ptrdiff_t)(cols)) step(c_, (int)((ptrdiff_t)(cols)-c_));                         \
+        ptrdiff_t c_ = (from);                                                                     \
+        for (; c_ + LEVEL_VECTOR <= (ptrdiff_t)(to); c_ += LEVEL_VECTOR) step(c_, LEVEL_VECTOR);   \
+        if (c_ < (ptrdiff_t)(to)) step(c_, (int)((ptrdiff_t)(to)-c_));                             \
     } while (0)
 
 static void sigmoid(size_t n, const float *x, float *y) {
 #define STEP(c, n) store_part(y + c, vec_sigmoid(load_part(x + c, n)), n)
-    FOR_COLUMNS(n, STEP);
+    FOR_COLUMNS(0, n, STEP);
 #undef STEP
 }
 
@@ -223,13 +236,18 @@ ALWAYS_INLINE void act_fwd_part(const int norm, const int swish, const int drop,
 }
 
 ALWAYS_INLINE void act_fwd_loop(const int norm, const int swish, const int drop,
-                                const struct level_act *t, float *a, ptrdiff_t a_row) {
+                                const struct level_act *t, float *a, ptrdiff_t a_row, int panel,
+                                ptrdiff_t panel_step) {
     for (int r = 0; r < t->rows; r++) {
         const float *x = t->x + r * t->x_row,
                     *factor = drop ? t->factor + (ptrdiff_t)r * t->cols : NULL;
-#define STEP(c, n) act_fwd_part(norm, swish, drop, t, x, factor, a + r * a_row, c, n)
-        FOR_COLUMNS(t->cols, STEP);
+        float *out = a + r * a_row;
+        for (ptrdiff_t c = 0; c < t->cols; c += panel, out += panel_step - panel) {
+            const ptrdiff_t end = c + panel < t->cols ? c + panel : t->cols;
+#define STEP(c, n) act_fwd_part(norm, swish, drop, t, x, factor, out, c, n)
+            FOR_COLUMNS(c, end, STEP);
 #undef STEP
+        }
     }
 }
 
@@ -251,7 +269,7 @@ ALWAYS_INLINE void act_bwd_loop(const int norm, const int swish, const int drop,
                     *factor = drop ? t->factor + (ptrdiff_t)r * t->cols : NULL;
 #define STEP(c, n)                                                                                 \
     act_bwd_part(norm, swish, drop, t, x, factor, da + r * da_row, add, dn + r * dn_row, c, n)
-        FOR_COLUMNS(t->cols, STEP);
+        FOR_COLUMNS(0, t->cols, STEP);
 #undef STEP
     }
 }
@@ -271,8 +289,9 @@ ALWAYS_INLINE void act_bwd_loop(const int norm, const int swish, const int drop,
     ACT_CASE(loop, 6, __VA_ARGS__)                                                                 \
     ACT_CASE(loop, 7, __VA_ARGS__)
 
-static void act_fwd(const struct level_act *t, float *a, ptrdiff_t a_row) {
-    switch (ACT_FLAGS(t)) { ACT_CASES(act_fwd_loop, t, a, a_row) }
+static void act_fwd(const struct level_act *t, float *a, ptrdiff_t a_row, int panel,
+                    ptrdiff_t panel_step) {
+    switch (ACT_FLAGS(t)) { ACT_CASES(act_fwd_loop, t, a, a_row, panel, panel_step) }
 }
 
 static void act_bwd(const struct level_act *t, const float *da, ptrdiff_t da_row, int add,
@@ -282,8 +301,8 @@ static void act_bwd(const struct level_act *t, const float *da, ptrdiff_t da_row
 
 /* ------------------------------------------------------------------------------------- sums over rows */
 
-/* Adds the sum over the rows of `term`, an expression in x, y (pointers to the row), c and cc (the column
- * in the strip and in the block), to total[cc]. */
+/* Adds the sum over the rows of `term` to total (cols). The term is an expression in x and y, pointers to the
+ * row's part of a strip of columns that begins at c0, and c, the column in the strip. */
 #define SUM_OVER_ROWS(total, x_row, y_row, term)                                                   \
     for (int c0 = 0; c0 < cols; c0 += SUM_COLS) {                                                  \
         const int n = cols - c0 < SUM_COLS ? cols - c0 : SUM_COLS;                                 \

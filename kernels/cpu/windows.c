@@ -8,6 +8,9 @@
 
 #include <string.h>
 
+/* Floats of a row that are worth reading at once: four cache lines. */
+enum { ROW_FLOATS = 64 };
+
 int windows_mergeable(struct ops_conv s) {
     return s.K == 1 && s.S == 1 && s.P == 0 && s.Lin == s.Lout;
 }
@@ -16,6 +19,11 @@ int windows_mergeable(struct ops_conv s) {
  * do not fall on the same set of the cache; a slab of overlapping windows must be dense. */
 static ptrdiff_t slab_row(int taps, int in) {
     return taps > 1 ? in : ((in + 15) / 16 | 1) * 16;
+}
+
+int windows_batch(int in, int out, int G) {
+    const int widest = cpu_max(in, out);
+    return cpu_min(G, cpu_max(1, ROW_FLOATS / widest));
 }
 
 struct windows windows_fwd(struct ops_conv s) {
@@ -65,10 +73,16 @@ size_t windows_slab(const struct windows *w, int n) {
     return ((size_t)(n - 1) * (size_t)w->step + (size_t)w->taps) * (size_t)w->row;
 }
 
+static void clear_rows(const struct windows *w, float *slab, int64_t from, int64_t to) {
+    memset(slab + from * w->row, 0, (size_t)((to - from) * w->row) * sizeof *slab);
+}
+
 void windows_fill(const struct level *v, const struct windows *w, const struct ops_act *act,
-                  const float *src, int b, int g, int m0, int n, float *factor, float *slab) {
+                  const float *src, int b, int g0, int n_groups, int m0, int n, float *factor,
+                  float *slab) {
     const int64_t from = (int64_t)m0 * w->step + w->first; /* source row of the slab's row 0 */
     const int64_t n_rows = (int64_t)(n - 1) * w->step + w->taps;
+    const ptrdiff_t each = (ptrdiff_t)windows_slab(w, n);
     /* slab rows [begin, end) have a source */
     const int64_t begin = from >= 0 ? 0 : -from < n_rows ? -from : n_rows;
     int64_t end = w->rows - from < n_rows ? w->rows - from : n_rows;
@@ -80,10 +94,12 @@ void windows_fill(const struct level *v, const struct windows *w, const struct o
                                .row0 = (int64_t)b * w->rows + from + begin,
                                .row_step = 1,
                                .n = (int)(end - begin),
-                               .c0 = g * w->in,
-                               .cols = w->in,
+                               .c0 = g0 * w->in,
+                               .cols = n_groups * w->in,
                                .factor = factor};
-    memset(slab, 0, (size_t)(begin * w->row) * sizeof *slab);
-    cpu_act_rows(v, &t, slab + begin * w->row, w->row);
-    memset(slab + end * w->row, 0, (size_t)((n_rows - end) * w->row) * sizeof *slab);
+    cpu_act_rows(v, &t, slab + begin * w->row, w->row, w->in, each);
+    for (int g = 0; g < n_groups; g++) {
+        clear_rows(w, slab + g * each, 0, begin);
+        clear_rows(w, slab + g * each, end, n_rows);
+    }
 }

@@ -28,10 +28,16 @@ struct windows windows_bwd(struct ops_conv s, int phase, int *l0);
 /* Whether a convolution's samples may be seen as one long sample: one tap, step 1, no padding. */
 int windows_mergeable(struct ops_conv s);
 
-/* Floats of the slab of n windows. */
+/* How many neighbouring groups are worth doing together, so that rows are read and written by more than one
+ * cache line. */
+int windows_batch(int in, int out, int G);
+
+/* Floats of the slab of n windows of one group. */
 size_t windows_slab(const struct windows *w, int n);
-/* Fills it with windows [m0, m0 + n) of sample b, group g; factor: scratch of `in` floats. */
+/* Fills the slabs of windows [m0, m0 + n) of sample b, groups [g0, g0 + n_groups), one behind the other;
+ * factor: scratch of n_groups * in floats. */
 void windows_fill(const struct level *v, const struct windows *w, const struct ops_act *act,
-                  const float *src, int b, int g, int m0, int n, float *factor, float *slab);
+                  const float *src, int b, int g0, int n_groups, int m0, int n, float *factor,
+                  float *slab);
 
 #endif
