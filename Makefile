@@ -46,7 +46,7 @@ TESTS   := $(TEST_SRC:tests/%.c=$(OBJ)/tests/%)
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
 # What shares memory between threads, small enough for the thread sanitizer.
-TSAN_TESTS := $(filter test_core_pool test_loader test_resume test_trainer test_run,$(notdir $(TESTS)))
+TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run%,$(notdir $(TESTS)))
 
 ifeq ($(V),0)
 say = @printf '  %-3s %s\n' $(1) $(2);
@@ -108,7 +108,7 @@ asan:
 tsan:
 	@$(MAKE) SAN='$(TSAN)' RUN_TESTS='$(TSAN_TESTS)' run-c-tests
 
-run-c-tests: tests
+run-c-tests: $(if $(RUN_TESTS),$(RUN_TESTS:%=$(OBJ)/tests/%),$(TESTS))
 	@scripts/run_tests.sh c $(OBJ) $(RUN_TESTS)
 
 demo:

@@ -19,8 +19,8 @@
 struct json; /* a value of a parsed document; owned by the document's root */
 
 /* Parses exactly n bytes of UTF-8. `where` names the source in messages ("model.safetensors: header").
- * Bad JSON, a duplicate key, an escaped NUL, an integer beyond 64 bits, more than 64 levels or 16 MiB:
- * ECG_ERR_DATA with where:line:column. */
+ * Bad JSON, a duplicate key, an escaped NUL, an integer beyond 64 bits, more than 64 levels, a million
+ * values (commas and brackets) or 16 MiB: ECG_ERR_DATA with where:line:column. */
 enum ecg_status json_parse(struct json **root, const char *text, size_t n, const char *where);
 void json_free(struct json *root); /* the root only; NULL is fine */
 

@@ -8,6 +8,7 @@
 
 #define MAX_LEVELS 64
 #define MAX_BYTES  (16u << 20)
+#define MAX_VALUES (1u << 20)
 
 static enum ecg_status copy_value(struct json *to, json_t *from, int level, const char *where);
 
@@ -69,10 +70,20 @@ static enum ecg_status copy_value(struct json *to, json_t *from, int level, cons
     return ECG_OK;
 }
 
+/* An upper bound on the values in the text. jansson spends some 200 bytes on "{}", so without a limit a
+ * small hostile file takes gigabytes. */
+static size_t count_values(const char *text, size_t n) {
+    size_t values = 1;
+    for (size_t i = 0; i < n; i++) values += text[i] == ',' || text[i] == '[' || text[i] == '{';
+    return values;
+}
+
 enum ecg_status json_tree_parse(struct json *to, const char *text, size_t n, const char *where) {
     if (n > MAX_BYTES)
         return ecg_fail(ECG_ERR_DATA, "%s: %zu bytes of JSON; at most %u are read", where, n,
                         MAX_BYTES);
+    if (count_values(text, n) > MAX_VALUES)
+        return ecg_fail(ECG_ERR_DATA, "%s: more than %u values of JSON", where, MAX_VALUES);
     json_error_t error;
     json_t *parsed = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!parsed && json_error_code(&error) == json_error_out_of_memory)

@@ -7,6 +7,10 @@
 
 #include "core/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define MEM_ALIGN 64 /* bytes; one cache line and one AVX-512 register */
 
 /* Zeroed array of n elements of `size` bytes, MEM_ALIGN aligned; overflow of the product and lack
@@ -35,4 +39,7 @@ void *arena_carve(struct arena *a, size_t bytes);
 enum ecg_status arena_commit(struct arena *a); /* allocates a->used zeroed bytes, restarts the pass */
 void arena_free(struct arena *a);              /* safe on a zeroed struct, idempotent */
 
+#ifdef __cplusplus
+}
+#endif
 #endif

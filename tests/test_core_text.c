@@ -76,6 +76,12 @@ static void json_hostile(void) {
     json_free(root);
     memset(deep, '[', sizeof deep);
     CHECK_FAILS(json_parse(&root, deep, sizeof deep, "t.json"), ECG_ERR_DATA, "t.json:");
+    size_t n = 3u << 20;
+    char *many = malloc(n);
+    for (size_t i = 0; i < n; i++) many[i] = "{},"[i % 3];
+    CHECK_FAILS(json_parse(&root, many, n, "t.json"), ECG_ERR_DATA, "t.json: more than");
+    free(many);
+    CHECK_FAILS(json_parse(&root, "", (size_t)1 << 40, "t.json"), ECG_ERR_DATA, "at most");
 }
 
 /* A cut document fails, and only `n` bytes are read: the copy ends at a page that ASan guards. */
