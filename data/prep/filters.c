@@ -116,16 +116,15 @@ static void polynomial(const double complex *roots, int n, double *out) {
     for (int i = 0; i < n; i++) {
         double rr = -creal(roots[i]), ri = -cimag(roots[i]);
         for (int j = i + 1; j > 0; j--) {
-            double pr = creal(c[j - 1]), pi_ = cimag(c[j - 1]);
-            c[j] = CMPLX((pr * rr + creal(c[j])) - pi_ * ri, pr * ri + (pi_ * rr + cimag(c[j])));
+            double cr = creal(c[j - 1]), ci = cimag(c[j - 1]);
+            c[j] = CMPLX((cr * rr + creal(c[j])) - ci * ri, cr * ri + (ci * rr + cimag(c[j])));
         }
     }
     for (int i = 0; i <= n; i++) out[i] = creal(c[i]);
 }
 
-/* The bilinear transform's frequency 4 tan(pi f / fs), by the half angle: the last bit then is
- * that of the NumPy whose numbers tests/ holds as the official ones (NumPy's own builds differ
- * among themselves in it). */
+/* The bilinear transform's frequency 4 tan(pi f / fs), by the half angle: at 500 Hz it then has the
+ * last bit of the official numbers. (NumPy's own tan differs in it from build to build.) */
 static double warp(double f, double fs) {
     double t = tan(pi * (2 * f / fs) / 2 / 2);
     return 4 * (2 * t / (1 - t * t));
