@@ -74,32 +74,32 @@ enum ops_normalize { OPS_NORM_RECORD, OPS_NORM_LEAD, OPS_NORM_NONE };
 /* Losses per known entry; z a logit, t its target, p = sigmoid(z). Unknown: label 255, target NaN. kernels/loss.h has
  * the formulas with their derivatives (nothing is held constant in backward) and the host code of one entry. */
 enum ops_loss_kind {
-    OPS_LOSS_BCE,   /* t=1: -log p; t=0: -log(1-p) */
-    OPS_LOSS_HILL,  /* t=0: (lambda - p) p^2; t=1: -log p, or with `focal_margin` -(1-pm)^gamma log pm, where
+    OPS_LOSS_BCE, /* t=1: -log p; t=0: -log(1-p) */
+    OPS_LOSS_HILL, /* t=0: (lambda - p) p^2; t=1: -log p, or with `focal_margin` -(1-pm)^gamma log pm, where
                        pm = sigmoid(z - margin) */
     OPS_LOSS_FOCAL, /* Lin et al. 2017: -alpha_t (1-p_t)^gamma log p_t; p_t, alpha_t = p, alpha for t=1, else
                        1 - p, 1 - alpha */
-    OPS_LOSS_ASL,   /* Ridnik et al. 2021: t=1: -(1-p)^gamma_pos log p; t=0: -pm^gamma_neg log(1-pm), where
+    OPS_LOSS_ASL, /* Ridnik et al. 2021: t=1: -(1-p)^gamma_pos log p; t=0: -pm^gamma_neg log(1-pm), where
                        pm = max(p - margin, 0) */
-    OPS_LOSS_MSE,   /* d^2, d = (z - t) / column_scale */
-    OPS_LOSS_HUBER  /* torch.nn.HuberLoss: d^2/2 for |d| <= delta, else delta (|d| - delta/2) */
+    OPS_LOSS_MSE,  /* d^2, d = (z - t) / column_scale */
+    OPS_LOSS_HUBER /* torch.nn.HuberLoss: d^2/2 for |d| <= delta, else delta (|d| - delta/2) */
 };
 
 struct ops_loss {
     enum ops_loss_kind kind;
-    double lambda;            /* hill, 1.5 */
-    int focal_margin;         /* hill: 1 = margin-focal positives */
-    double margin;            /* hill 1.0, asl 0.05 */
-    double gamma;             /* hill and focal, 2 */
-    double alpha;             /* focal, 0.25 */
+    double lambda;               /* hill, 1.5 */
+    int focal_margin;            /* hill: 1 = margin-focal positives */
+    double margin;               /* hill 1.0, asl 0.05 */
+    double gamma;                /* hill and focal, 2 */
+    double alpha;                /* focal, 0.25 */
     double gamma_pos, gamma_neg; /* asl, 0 and 4 */
-    double delta;             /* huber, 1 */
+    double delta;                /* huber, 1 */
 };
 
 struct ops_adam {
     double lr, beta1, beta2, eps, weight_decay;
-    int decoupled;  /* 1: AdamW, 0: Adam with L2 */
-    int64_t step;   /* 1-based, for the bias corrections */
+    int decoupled; /* 1: AdamW, 0: Adam with L2 */
+    int64_t step;  /* 1-based, for the bias corrections */
 };
 
 struct ops {
@@ -113,49 +113,55 @@ struct ops {
     void (*free)(struct ops_dev *dev, void *p);
     enum ecg_status (*upload)(struct ops_dev *dev, void *device, const void *host, size_t bytes);
     enum ecg_status (*download)(struct ops_dev *dev, void *host, const void *device, size_t bytes);
-    enum ecg_status (*sync)(struct ops_dev *dev); /* waits; reports what went wrong since the last sync */
+    enum ecg_status (*sync)(
+        struct ops_dev *dev); /* waits; reports what went wrong since the last sync */
 
     /* ---------------------------------------------------------------- primitives */
 
     /* x(B, L, C) = normalised physical values. ecg: int16 (B, n_file_leads, L); scale: (B), physical =
      * ecg*scale; lead[c]: which file lead becomes channel c. RECORD: (v - mean)/(sd + 1e-8), one mean and
      * population sd over the C leads taken and L samples, in double; LEAD: per lead; NONE: v. */
-    enum ecg_status (*input_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int n_file_leads,
-                                 const int16_t *ecg, const float *scale, const int *lead,
-                                 enum ops_normalize normalize, void *x);
+    enum ecg_status (*input_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                 int n_file_leads, const int16_t *ecg, const float *scale,
+                                 const int *lead, enum ops_normalize normalize, void *x);
 
     /* y(B,Lout,Cout) = conv(x(B,Lin,Cin), w) + b; b may be NULL. */
-    enum ecg_status (*conv_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *x,
-                                const float *w, const float *b, void *y, struct ops_ws ws);
+    enum ecg_status (*conv_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                const void *x, const float *w, const float *b, void *y,
+                                struct ops_ws ws);
     /* dx = */
-    enum ecg_status (*conv_bwd_x)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *dy,
-                                  const float *w, void *dx, struct ops_ws ws);
+    enum ecg_status (*conv_bwd_x)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                  const void *dy, const float *w, void *dx, struct ops_ws ws);
     /* dw +=, db += (db may be NULL) */
-    enum ecg_status (*conv_bwd_w)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *x,
-                                  const void *dy, float *dw, float *db, struct ops_ws ws);
+    enum ecg_status (*conv_bwd_w)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                  const void *x, const void *dy, float *dw, float *db,
+                                  struct ops_ws ws);
 
     /* y(M,N) = x(M,K) w(N,K)^T + b(N); all fp32. The head and SE. */
-    enum ecg_status (*linear_fwd)(struct ops_dev *dev, int M, int K, int N, const float *x, const float *w,
-                                  const float *b, float *y, struct ops_ws ws);
-    enum ecg_status (*linear_bwd_x)(struct ops_dev *dev, int M, int K, int N, const float *dy, const float *w,
-                                    float *dx, struct ops_ws ws);                       /* dx = */
-    enum ecg_status (*linear_bwd_w)(struct ops_dev *dev, int M, int K, int N, const float *x, const float *dy,
-                                    float *dw, float *db, struct ops_ws ws);            /* dw +=, db += */
+    enum ecg_status (*linear_fwd)(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                  const float *w, const float *b, float *y, struct ops_ws ws);
+    enum ecg_status (*linear_bwd_x)(struct ops_dev *dev, int M, int K, int N, const float *dy,
+                                    const float *w, float *dx, struct ops_ws ws); /* dx = */
+    enum ecg_status (*linear_bwd_w)(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                    const float *dy, float *dw, float *db,
+                                    struct ops_ws ws); /* dw +=, db += */
 
     /* Training statistics over the B*L rows: mean(C), var(C) (population, /B*L) =. */
-    enum ecg_status (*norm_stats)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
-                                  float *mean, float *var, struct ops_ws ws);
+    enum ecg_status (*norm_stats)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, float *mean, float *var, struct ops_ws ws);
     /* Folds to scale = gamma/sqrt(var+eps), shift = beta - mean*scale, (C) each, =. With running statistics
      * given (training): running = (1-momentum)*running + momentum*(mean; var*R/(R-1)), R = rows.
      * R must then be at least 2 (ECG_ERR_FAIL). */
     enum ecg_status (*norm_fold)(struct ops_dev *dev, int C, const float *mean, const float *var,
-                                 const float *gamma, const float *beta, double eps, float *scale, float *shift,
-                                 float *running_mean, float *running_var, double momentum, double rows);
+                                 const float *gamma, const float *beta, double eps, float *scale,
+                                 float *shift, float *running_mean, float *running_var,
+                                 double momentum, double rows);
     /* Through training-mode normalisation n = (x-mean)*rstd*gamma + beta, given dn: dgamma +=, dbeta +=,
      * dx = gamma*rstd*(dn - mean(dn) - xhat*mean(dn*xhat)) (`add`: dx +=). dx == dn is allowed when !add. */
-    enum ecg_status (*norm_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
-                                const void *dn, const float *mean, const float *var, const float *gamma,
-                                double eps, int add, void *dx, float *dgamma, float *dbeta, struct ops_ws ws);
+    enum ecg_status (*norm_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const void *x, const void *dn, const float *mean, const float *var,
+                                const float *gamma, double eps, int add, void *dx, float *dgamma,
+                                float *dbeta, struct ops_ws ws);
 
     /* a = act(x), see struct ops_act; a == x allowed. */
     enum ecg_status (*act_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
@@ -163,46 +169,51 @@ struct ops {
     /* dn = da * drop * swish'(n), the gradient at n = x*scale + shift (NOT yet through the normalisation);
      * `add`: dn +=. dn == da is allowed when !add. */
     enum ecg_status (*act_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                               const struct ops_act *act, const void *x, const void *da, int add, void *dn);
+                               const struct ops_act *act, const void *x, const void *da, int add,
+                               void *dn);
 
     /* m(B,C) = mean over L, fp32 out, double sums in ref. */
-    enum ecg_status (*mean_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
-                                float *m);
+    enum ecg_status (*mean_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const void *x, float *m);
     /* dx = dm/L for every l */
-    enum ecg_status (*mean_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const float *dm,
-                                void *dx);
+    enum ecg_status (*mean_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const float *dm, void *dx);
 
     /* Elementwise on fp32 vectors of n: swish and sigmoid of the SE branch. y == x, dx == dy allowed. */
     enum ecg_status (*swish_fwd)(struct ops_dev *dev, size_t n, const float *x, float *y);
-    enum ecg_status (*swish_bwd)(struct ops_dev *dev, size_t n, const float *x, const float *dy, float *dx);
+    enum ecg_status (*swish_bwd)(struct ops_dev *dev, size_t n, const float *x, const float *dy,
+                                 float *dx);
     enum ecg_status (*sigmoid_fwd)(struct ops_dev *dev, size_t n, const float *x, float *y);
-    enum ecg_status (*sigmoid_bwd)(struct ops_dev *dev, size_t n, const float *y, const float *dy, float *dx);
+    enum ecg_status (*sigmoid_bwd)(struct ops_dev *dev, size_t n, const float *y, const float *dy,
+                                   float *dx);
 
     /* Shortcut with gate: y(B,Lo,Co) = gate(B,Co)*h(B,Lo,Co) + expand(pool(x(B,Li,Ci))) where pool = identity
      * for S == 1, else max over windows of S samples at l*S - (S-1)/2, samples outside being ZERO, Lo =
      * ceil(Li/S); expand puts Ci channels at offset (Co-Ci)/2, zeros around. gate NULL = 1. Co >= Ci.
      * `s` is the output's shape. */
-    enum ecg_status (*shortcut_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li, int Ci,
-                                    int S, const void *h, const float *gate, const void *x, void *y);
+    enum ecg_status (*shortcut_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                    int Li, int Ci, int S, const void *h, const float *gate,
+                                    const void *x, void *y);
     /* The identity's side: dx(B,Li,Ci) = dy routed to each window's first maximum (none when a padded zero is
      * first to win). */
-    enum ecg_status (*shortcut_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li, int Ci,
-                                    int S, const void *x, const void *dy, void *dx);
+    enum ecg_status (*shortcut_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                    int Li, int Ci, int S, const void *x, const void *dy, void *dx);
     /* The gate's side: dgate(B,C) = sum_l dy*h. */
-    enum ecg_status (*gate_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *dy,
-                                const void *h, float *dgate);
+    enum ecg_status (*gate_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const void *dy, const void *h, float *dgate);
     /* dh = gate*dy + dm/L, the gradient at conv3's output (dm(B,C) comes back from SE's mean). dh == dy ok. */
-    enum ecg_status (*branch_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *dy,
-                                  const float *gate, const float *dm, void *dh);
+    enum ecg_status (*branch_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *dy, const float *gate, const float *dm, void *dh);
 
     /* Losses. logits (B,N) fp32. Exactly one of labels (uint8; 0, 1, 255 unknown; focal/asl/bce/hill) and
      * targets (fp32; NaN unknown; mse/huber) is used by the kind; the other may be NULL. column_scale (N) or
      * NULL divides z - t (mse, huber: targets in their own units, loss in standard deviations).
      * *loss_sum += sum over known entries (host double). dlogits(B,N) = inv_known * dl/dz, 0 where unknown;
      * may be NULL. inv_known = 1 / number of known entries of the step's whole batch. */
-    enum ecg_status (*loss)(struct ops_dev *dev, const struct ops_loss *kind, int B, int N, const float *logits,
-                            const uint8_t *labels, const float *targets, const float *column_scale,
-                            double inv_known, double *loss_sum, float *dlogits);
+    enum ecg_status (*loss)(struct ops_dev *dev, const struct ops_loss *kind, int B, int N,
+                            const float *logits, const uint8_t *labels, const float *targets,
+                            const float *column_scale, double inv_known, double *loss_sum,
+                            float *dlogits);
 
     /* *sum = sum of squares of n floats, double, fixed order. */
     enum ecg_status (*sumsq)(struct ops_dev *dev, size_t n, const float *x, double *sum);
@@ -210,11 +221,11 @@ struct ops {
     enum ecg_status (*scale)(struct ops_dev *dev, size_t n, double a, float *x);
     enum ecg_status (*fill_zero)(struct ops_dev *dev, void *x, size_t bytes);
     /* PyTorch's Adam/AdamW, in place on p, m, v. */
-    enum ecg_status (*adam)(struct ops_dev *dev, const struct ops_adam *a, size_t n, float *p, const float *g,
-                            float *m, float *v);
+    enum ecg_status (*adam)(struct ops_dev *dev, const struct ops_adam *a, size_t n, float *p,
+                            const float *g, float *m, float *v);
     /* PyTorch's SGD: g += wd*p; momentum > 0: m = momentum*m + g (m = g at step 1), g = m; p -= lr*g. */
-    enum ecg_status (*sgd)(struct ops_dev *dev, double lr, double momentum, double weight_decay, int64_t step,
-                           size_t n, float *p, const float *g, float *m);
+    enum ecg_status (*sgd)(struct ops_dev *dev, double lr, double momentum, double weight_decay,
+                           int64_t step, size_t n, float *p, const float *g, float *m);
 
     /* ---------------------------------------------------------------- fused entries */
 
@@ -226,23 +237,26 @@ struct ops {
     /* y = conv(act(x), w) + b. Optional on the way out: mean, var (Cout): norm_stats of y, =, both or none;
      * y_mean (B,Cout): mean over Lout of y, =, or NULL. */
     enum ecg_status (*act_conv_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                    const struct ops_act *act, const void *x, const float *w, const float *b,
-                                    void *y, float *mean, float *var, float *y_mean, struct ops_ws ws);
+                                    const struct ops_act *act, const void *x, const float *w,
+                                    const float *b, void *y, float *mean, float *var, float *y_mean,
+                                    struct ops_ws ws);
     /* Backward of the same: dw +=, db +=; dn = act_bwd(conv_bwd_x(dy)) (`add`: dn +=); dn NULL: not wanted;
      * dw NULL: weights frozen, not wanted (db too). */
     enum ecg_status (*act_conv_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                    const struct ops_act *act, const void *x, const float *w, const void *dy,
-                                    float *dw, float *db, int add, void *dn, struct ops_ws ws);
+                                    const struct ops_act *act, const void *x, const float *w,
+                                    const void *dy, float *dw, float *db, int add, void *dn,
+                                    struct ops_ws ws);
 
     /* Squeeze and excitation: gate = sigmoid(fc2(swish(fc1(m)))), m(B,C), hidden H. z(B,H) keeps fc1's output
      * for backward. w1 (H,C), w2 (C,H). */
-    enum ecg_status (*se_fwd)(struct ops_dev *dev, int B, int C, int H, const float *m, const float *w1,
-                              const float *b1, const float *w2, const float *b2, float *z, float *gate,
-                              struct ops_ws ws);
+    enum ecg_status (*se_fwd)(struct ops_dev *dev, int B, int C, int H, const float *m,
+                              const float *w1, const float *b1, const float *w2, const float *b2,
+                              float *z, float *gate, struct ops_ws ws);
     /* dm =; dw1, db1, dw2, db2 += (all four NULL: frozen). */
-    enum ecg_status (*se_bwd)(struct ops_dev *dev, int B, int C, int H, const float *m, const float *z,
-                              const float *gate, const float *dgate, const float *w1, const float *w2, float *dm,
-                              float *dw1, float *db1, float *dw2, float *db2, struct ops_ws ws);
+    enum ecg_status (*se_bwd)(struct ops_dev *dev, int B, int C, int H, const float *m,
+                              const float *z, const float *gate, const float *dgate,
+                              const float *w1, const float *w2, float *dm, float *dw1, float *db1,
+                              float *dw2, float *db2, struct ops_ws ws);
     size_t (*se_ws)(struct ops_dev *dev, int B, int C, int H);
 };
 
