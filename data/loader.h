@@ -16,10 +16,10 @@ struct selection_spec {
     int *folds; /* records whose fold is in the list; n_folds 0 = no fold rule */
     int n_folds;
     bool has_part;
-    double
-        part[2]; /* patients whose hash falls into [from, to) of the unit interval: hash / 2^64 */
+    double part[2]; /* patients whose hash / 2^64 lies in [from, to) */
 };
-/* Fresh sorted list of record numbers. ECG_ERR_CONFIG: folds asked of a data set without fold, or nothing left. */
+/* Fresh sorted list of the record numbers that both rules take. ECG_ERR_CONFIG: folds asked of a data set without
+ * fold, a part that is no interval of [0, 1], or nothing left. */
 enum ecg_status selection_make(const struct dataset *d, const struct selection_spec *spec,
                                size_t **index, size_t *n);
 /* Patients that stand in both lists (by hash); for the check that no patient is on both sides. `example` (fresh
@@ -30,10 +30,11 @@ enum ecg_status selection_overlap(struct dataset *da, const size_t *a, size_t na
 
 /* The order of an epoch: position -> place in the selection, a Fisher-Yates shuffle by Philox (seed, RNG_SHUFFLE,
  * epoch); without shuffle the identity. */
-enum ecg_status sampler_order(size_t n, bool shuffle, uint64_t seed, uint32_t epoch, size_t *order);
+void sampler_order(size_t n, bool shuffle, uint64_t seed, uint32_t epoch, size_t *order);
 
 struct loader_options {
-    const size_t *index; /* the selection */
+    const size_t
+        *index; /* the selection; like the columns the caller's, and must outlive the loader */
     size_t n;
     const int *label_columns; /* columns to hand on, in this order */
     int n_labels;
@@ -62,8 +63,11 @@ struct batch {
 };
 
 struct loader;
+/* ECG_ERR_CONFIG: no record, a batch size below 1, a column, record or first_batch that is not there. first_batch =
+ * batches of an epoch stands for the start of the next one. */
 enum ecg_status loader_open(struct loader **l, struct dataset *d, const struct loader_options *o);
-/* *b = NULL at the end. A record that can't be read is the failure of its batch, with shard and record. */
+/* *b = NULL at the end. A record that can't be read is the failure of its batch, with shard and record; the next call
+ * goes on with the next batch. */
 enum ecg_status loader_next(struct loader *l, struct batch **b);
 size_t loader_batches_per_epoch(const struct loader *l);
 void loader_close(struct loader *l); /* joins the workers; NULL is fine */
