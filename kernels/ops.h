@@ -119,7 +119,7 @@ struct ops {
     /* ---------------------------------------------------------------- primitives */
 
     /* x(B, L, C) = normalised physical values. ecg: int16 (B, n_file_leads, L); scale: (B), physical =
-     * ecg*scale; lead[c]: which file lead becomes channel c. RECORD: (v - mean)/(sd + 1e-8), one mean and
+     * ecg*scale; lead[c] (host memory): which file lead becomes channel c. RECORD: (v - mean)/(sd + 1e-8), one mean and
      * population sd over the C leads taken and L samples, in double; LEAD: per lead; NONE: v. */
     enum ecg_status (*input_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                                  int n_file_leads, const int16_t *ecg, const float *scale,
