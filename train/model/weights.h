@@ -24,9 +24,10 @@ struct weights_meta {
     size_t n_leads;
     char **outputs; /* (n_outputs) label or target names, in the order of the logits */
     size_t n_outputs;
-    bool is_targets; /* the outputs are values of targets, not logits of labels */
-    char *preset;    /* the shards' `preprocessing` that it was trained on */
-    char *normalize; /* "record", "lead", "none" */
+    bool is_targets;      /* the outputs are values of targets, not logits of labels */
+    char *preset;         /* the shards' `preprocessing` that it was trained on */
+    char *normalize;      /* "record", "lead", "none" */
+    double sampling_rate; /* Hz, of the records that it was trained on; 0 = not said */
     double *
         thresholds; /* (n_outputs) p >= t is positive; NaN: none for this label; NULL: none at all */
 };

@@ -17,6 +17,7 @@
 #define TARGETS    "einthoven.targets"
 #define PRESET     "einthoven.preset"
 #define NORMALIZE  "einthoven.normalize"
+#define RATE       "einthoven.sampling_rate"
 #define THRESHOLDS "einthoven.thresholds"
 
 #define DEFAULT_STRIDE 2
@@ -192,6 +193,16 @@ static enum ecg_status copy_text(const struct safetensors *s, const char *key, c
     return text ? mem_strdup(out, text) : ECG_OK;
 }
 
+static enum ecg_status read_rate(const struct safetensors *s, struct weights_meta *m) {
+    const char *text = safetensors_meta(s, RATE);
+    if (text == NULL) return ECG_OK;
+    char *end = NULL;
+    m->sampling_rate = strtod(text, &end);
+    if (end == text || *end != 0 || !(m->sampling_rate > 0 && m->sampling_rate <= 1e6))
+        return bad_meta(s, RATE, "it is no rate in Hz");
+    return ECG_OK;
+}
+
 static enum ecg_status read_all(const struct safetensors *s, struct weights_meta *m) {
     int n_leads, n_outputs;
     TRY(extent(s, "first_conv.conv.weight", 3, 1, &n_leads));
@@ -210,6 +221,7 @@ static enum ecg_status read_all(const struct safetensors *s, struct weights_meta
                         m->n_outputs, n_outputs);
     TRY(copy_text(s, PRESET, &m->preset));
     TRY(copy_text(s, NORMALIZE, &m->normalize));
+    TRY(read_rate(s, m));
     return read_thresholds(s, m);
 }
 
@@ -294,6 +306,12 @@ static enum ecg_status join_lines(char *const *names, size_t n, char **text) {
     return ECG_OK;
 }
 
+static enum ecg_status rate_text(const struct weights_meta *m, char **text) {
+    char number[32];
+    snprintf(number, sizeof(number), "%.17g", m->sampling_rate);
+    return mem_strdup(text, number);
+}
+
 /* The place of the next value, under `key`. */
 static char **next(struct weights_text *t, const char *key) {
     t->keys[t->n] = key;
@@ -310,6 +328,7 @@ enum ecg_status weights_text_make(struct weights_text *t, const struct net1d_con
         TRY_OUT(join_lines(m->outputs, m->n_outputs, next(t, m->is_targets ? TARGETS : LABELS)));
     if (m->preset) TRY_OUT(mem_strdup(next(t, PRESET), m->preset));
     if (m->normalize) TRY_OUT(mem_strdup(next(t, NORMALIZE), m->normalize));
+    if (m->sampling_rate > 0) TRY_OUT(rate_text(m, next(t, RATE)));
     if (m->thresholds && m->n_outputs) TRY_OUT(thresholds_text(m, next(t, THRESHOLDS)));
 out:
     if (status != ECG_OK) weights_text_free(t);

@@ -5,7 +5,7 @@
 
 #include "train/model/weights.h"
 
-#define WEIGHTS_META_MAX 6
+#define WEIGHTS_META_MAX 7
 
 /* Keys and values as safetensors_write takes them; the values are fresh. */
 struct weights_text {

@@ -22,7 +22,7 @@ static void add_range(struct optim *o, const struct tensor *t, bool follows) {
         return;
     }
     o->ranges[o->n_ranges++] = (struct optim_range){
-        .offset = t->offset, .n = t->n, .is_head = t->is_head, .decays = decays};
+        .offset = t->offset, .n = t->n, .is_head = t->is_head, .decays = decays, .unit = 1};
 }
 
 static enum ecg_status make_ranges(struct optim *o, const struct net1d *net) {
@@ -64,6 +64,39 @@ void optim_free(struct optim *o) {
     *o = (struct optim){0};
 }
 
+enum ecg_status optim_unit_rows(struct optim *o, size_t offset, size_t width, int rows,
+                                const double *unit) {
+    size_t n = width * (size_t)rows, at = 0;
+    while (at < o->n_ranges && o->ranges[at].offset + o->ranges[at].n <= offset) at++;
+    if (at == o->n_ranges || o->ranges[at].offset > offset ||
+        o->ranges[at].offset + o->ranges[at].n < offset + n)
+        return ecg_fail(ECG_ERR_FAIL, "optimiser: %zu parameters at %zu are not in one range", n,
+                        offset);
+    struct optim_range whole = o->ranges[at], *ranges = NULL;
+    size_t end = whole.offset + whole.n, m = 0;
+    TRY(MEM_NEW(&ranges, o->n_ranges + (size_t)rows + 1));
+    for (size_t i = 0; i < at; i++) ranges[m++] = o->ranges[i];
+    struct optim_range piece = whole;
+    piece.n = offset - whole.offset;
+    if (piece.n > 0) ranges[m++] = piece;
+    for (int r = 0; r < rows; r++) {
+        piece = whole;
+        piece.offset = offset + (size_t)r * width;
+        piece.n = width;
+        piece.unit = unit[r];
+        ranges[m++] = piece;
+    }
+    piece = whole;
+    piece.offset = offset + n;
+    piece.n = end - piece.offset;
+    if (piece.n > 0) ranges[m++] = piece;
+    for (size_t i = at + 1; i < o->n_ranges; i++) ranges[m++] = o->ranges[i];
+    free(o->ranges);
+    o->ranges = ranges;
+    o->n_ranges = m;
+    return ECG_OK;
+}
+
 enum ecg_status optim_zero_grad(struct optim *o) {
     return o->ops->fill_zero(o->dev, o->grads, o->n * sizeof(float));
 }
@@ -85,8 +118,13 @@ enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {
 
 static enum ecg_status update_range(struct optim *o, const struct optim_range *r,
                                     const struct optim_rates *rates) {
-    double lr = r->is_head ? rates->lr : rates->backbone_lr;
-    double weight_decay = r->decays ? o->config.weight_decay : 0;
+    // A parameter measured in units of `s` has gradients of 1/s: Adam's steps, blind to the gradient's size, need a rate of
+    // s times; SGD's s^2 times. Weight decay per step stays what it is without units.
+    double s = r->unit, s2 = s * s;
+    double lr =
+        (r->is_head ? rates->lr : rates->backbone_lr) * (o->config.kind == OPTIM_SGD ? s2 : s);
+    double weight_decay =
+        r->decays ? o->config.weight_decay / (o->config.kind == OPTIM_ADAMW ? s : s2) : 0;
     float *p = o->params + r->offset, *m = o->m + r->offset;
     const float *g = o->grads + r->offset;
     if (o->config.kind == OPTIM_SGD)

@@ -33,6 +33,7 @@ struct optim_range {
     size_t offset, n; /* floats */
     bool is_head;     /* dense.*: takes lr; else backbone_lr */
     bool decays;
+    double unit; /* what its parameters are measured in; 1 = nothing */
 };
 
 struct optim {
@@ -58,6 +59,11 @@ struct optim_rates {
 /* `net` was created for training and outlives the optimiser. Nothing left to train: ECG_ERR_CONFIG. */
 enum ecg_status optim_create(struct optim *o, const struct optim_config *config, struct net1d *net);
 void optim_free(struct optim *o); /* idempotent, zeroed is fine */
+
+/* Trains each of `rows` consecutive rows of `width` parameters at `offset` as if it were divided by unit[row] (> 0): for heads
+ * whose outputs have units, see train/run/head.h. The rows lie in one range, which is cut. */
+enum ecg_status optim_unit_rows(struct optim *o, size_t offset, size_t width, int rows,
+                                const double *unit);
 
 enum ecg_status optim_zero_grad(struct optim *o);
 

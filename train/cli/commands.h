@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT
+ * The commands. Each takes the words after its name and returns the status that main turns into an exit code. */
+#ifndef TRAIN_CLI_COMMANDS_H
+#define TRAIN_CLI_COMMANDS_H
+
+#include "core/status.h"
+
+enum ecg_status command_import(int argc, char **argv);
+enum ecg_status command_synth(int argc, char **argv);
+enum ecg_status command_inspect(int argc, char **argv);
+enum ecg_status command_pretrain(int argc, char **argv);
+enum ecg_status command_finetune(int argc, char **argv);
+enum ecg_status command_evaluate(int argc, char **argv);
+enum ecg_status command_predict(int argc, char **argv);
+enum ecg_status command_embed(int argc, char **argv);
+enum ecg_status command_selftest(int argc, char **argv);
+
+/* The whole command line as one string, words with blanks quoted, for manifests and dataset.json. Set by main. */
+extern const char *command_line;
+
+#endif

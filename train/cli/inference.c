@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT
+ * evaluate, predict, embed, inspect, selftest: the commands that run or look at weights. */
+#include "train/cli/args.h"
+#include "train/cli/commands.h"
+#include "train/run/evaluate.h"
+#include "train/run/inspect.h"
+#include "train/run/predict.h"
+#include "train/run/selftest.h"
+
+#define BATCH_HELP "records at a time (default 32); a record's result does not depend on it"
+
+enum ecg_status command_evaluate(int argc, char **argv) {
+    struct evaluate_options o = {.device = "cpu", .batch = 32};
+    struct arg_list operands = {0};
+    const struct arg table[] = {
+        {"weights", ARG_TEXT, &o.weights, "W", "weights file, checkpoint or run folder (its best)",
+         true},
+        {"data", ARG_TEXT, &o.data, "DIR",
+         "data set, or '{path: DIR, fold: 9}' or '{path: DIR, part: [0.8, 1]}'", true},
+        {"out", ARG_TEXT, &o.out, "OUT", "folder for metrics.json and predictions.csv", true},
+        {"predictions", ARG_TEXT, &o.predictions, "P.h5", "take the outputs from a file of predict",
+         false},
+        {"labels", ARG_TEXT, &o.labels, "A,B",
+         "only these outputs (default: all, each a column of the data)", false},
+        {"device", ARG_TEXT, &o.device, "cpu|cuda", "default cpu", false},
+        {"threads", ARG_COUNT, &o.threads, "N", "default: all allowed cores", false},
+        {"batch", ARG_COUNT, &o.batch, "N", BATCH_HELP, false},
+        {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct args args = {
+        "evaluate --weights W --data DIR --out OUT",
+        "Metrics of a network on data whose truth is known, with 95 % intervals by a bootstrap over "
+        "patients.\nThresholds are those stored with the weights, chosen on validation data; "
+        "without, the thresholded metrics are null.",
+        table,
+        0,
+        0,
+        NULL};
+    bool help;
+    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
+    if (status == ECG_OK && !help && o.batch < 1)
+        status = ecg_fail(ECG_ERR_USAGE, "--batch must be at least 1");
+    if (status == ECG_OK && !help) status = evaluate_run(&o);
+    args_free(&args, &operands);
+    return status;
+}
+
+static enum ecg_status predict_or_embed(bool embed, const char *usage, const char *summary,
+                                        int argc, char **argv) {
+    struct predict_options o = {.device = "cpu", .batch = 32, .embed = embed};
+    struct arg_list data = {0}, operands = {0};
+    const struct arg table[] = {
+        {"weights", ARG_TEXT, &o.weights, "W", "weights file, checkpoint or run folder (its best)",
+         true},
+        {"data", ARG_VALUES, &data, "DIR|RECORD...",
+         "data set, or '{path: DIR, fold: 9}', or WFDB records, prepared as the weights' training data was",
+         true},
+        {"out", ARG_TEXT, &o.out, embed ? "F.h5" : "F.csv|F.h5", "the file to write", true},
+        {"device", ARG_TEXT, &o.device, "cpu|cuda", "default cpu", false},
+        {"threads", ARG_COUNT, &o.threads, "N", "default: all allowed cores", false},
+        {"batch", ARG_COUNT, &o.batch, "N", BATCH_HELP, false},
+        {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct args args = {usage, summary, table, 0, 0, NULL};
+    bool help;
+    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
+    if (status == ECG_OK && !help && o.batch < 1)
+        status = ecg_fail(ECG_ERR_USAGE, "--batch must be at least 1");
+    if (status == ECG_OK && !help) {
+        o.data = data.v;
+        o.n_data = data.n;
+        status = predict_run(&o);
+    }
+    args_free(&args, &operands);
+    return status;
+}
+
+enum ecg_status command_predict(int argc, char **argv) {
+    return predict_or_embed(
+        false, "predict --weights W --data DIR|RECORD... --out F.csv|F.h5",
+        "Outputs of a network per record, in the data's order. HDF5: record_id, logits, prob (labels); "
+        "CSV: a column per\nlabel (probability) or target (its value).",
+        argc, argv);
+}
+
+enum ecg_status command_embed(int argc, char **argv) {
+    return predict_or_embed(
+        true, "embed --weights W --data DIR|RECORD... --out F.h5",
+        "Features before the head per record, in the data's order: record_id, embedding.", argc,
+        argv);
+}
+
+enum ecg_status command_inspect(int argc, char **argv) {
+    bool json = false, help;
+    struct arg_list operands = {0};
+    const struct arg table[] = {{"json", ARG_FLAG, &json, NULL, "one JSON object", false},
+                                {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct args args = {
+        "inspect FILE|DIR [--json]",
+        "What is in a shard, a data set, a weights file, a checkpoint or a run.",
+        table,
+        1,
+        1,
+        NULL};
+    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
+    if (status == ECG_OK && !help) status = inspect_run(operands.v[0], json);
+    args_free(&args, &operands);
+    return status;
+}
+
+enum ecg_status command_selftest(int argc, char **argv) {
+    const char *device = "cpu";
+    int threads = 0;
+    bool help;
+    struct arg_list operands = {0};
+    const struct arg table[] = {
+        {"device", ARG_TEXT, &device, "cpu|cuda", "default cpu", false},
+        {"threads", ARG_COUNT, &threads, "N", "default: all allowed cores", false},
+        {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct args args = {
+        "selftest [--device cpu|cuda]",
+        "Runs every operation on this machine's own hardware against the slow oracle and prints the "
+        "measured errors.",
+        table,
+        0,
+        0,
+        NULL};
+    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
+    if (status == ECG_OK && !help) status = selftest_run(device, threads);
+    args_free(&args, &operands);
+    return status;
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT
+ * The option table: the only place that knows a key's name, type, default, bounds and meaning. */
+#include "train/run/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/mem.h"
+
+#define OPTION(member, type, def, choices, min, max, help)                                         \
+    { #member, type, offsetof(struct config, member), def, choices, min, max, help }
+#define HUGE_INT 9e15
+
+const struct conf_option config_options[] = {
+    OPTION(
+        model.in_leads, CONF_STRINGS, "null", NULL, 0, 0,
+        "lead names, taken from the shards by name; null: the weights' own, else the standard 12"),
+    OPTION(
+        model.length, CONF_INT, "0", NULL, 0, 1e7,
+        "samples a record; data of another length is an error; 0: the weights' own, else the data's"),
+    OPTION(model.base_filters, CONF_INT, "64", NULL, 1, 65536, "channels after the stem"),
+    OPTION(model.filters, CONF_INTS, "[64, 160, 160, 400, 400, 1024, 1024]", NULL, 1, 65536,
+           "channels of each stage"),
+    OPTION(model.blocks, CONF_INTS, "[2, 2, 2, 3, 3, 4, 4]", NULL, 1, 1000, "blocks of each stage"),
+    OPTION(model.kernel_size, CONF_INT, "16", NULL, 1, 1024,
+           "taps of the stem and the grouped conv"),
+    OPTION(model.stride, CONF_INT, "2", NULL, 1, 64,
+           "stride of the stem's and each stage's first conv"),
+    OPTION(model.group_width, CONF_INT, "16", NULL, 1, 65536, "channels of a group"),
+    OPTION(model.batch_norm, CONF_BOOL, "false", NULL, 0, 0, "batch norm (momentum 0.1, eps 1e-5)"),
+    OPTION(model.dropout, CONF_NUMBER, "0", NULL, 0, 0.99, "dropout before each conv of a block"),
+    OPTION(model.drop_path, CONF_NUMBER, "0", NULL, 0, 0.99,
+           "stochastic depth: rate of the last block, growing linearly from 0"),
+    OPTION(data.train, CONF_NODE, "null", NULL, 0, 0,
+           "data set to train on: PATH, {path: PATH, fold: 1-8}, {path: PATH, part: [0, 0.8]}"),
+    OPTION(
+        data.valid, CONF_NODE, "null", NULL, 0, 0,
+        "data set for validation, best checkpoint, early stop and thresholds; null: none of these"),
+    OPTION(data.test, CONF_NODE, "null", NULL, 0, 0,
+           "data set that the final weights are evaluated on (RUN/test); null: none"),
+    OPTION(data.labels, CONF_STRINGS, "null", NULL, 0, 0, "label columns by name; null: all"),
+    OPTION(data.targets, CONF_STRINGS, "null", NULL, 0, 0, "target columns by name; null: all"),
+    OPTION(data.normalize, CONF_CHOICE, "record", "record lead none", 0, 0,
+           "z-score over all leads taken (the official way), per lead, or none"),
+    OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
+    OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
+    OPTION(loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,
+           "auto: mse when only targets are asked for, else bce"),
+    OPTION(loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),
+    OPTION(loss.positive, CONF_CHOICE, "log", "log focal_margin", 0, 0, "hill: the positive term"),
+    OPTION(loss.margin, CONF_NUMBER, "-1", NULL, -1, 100, "-1: hill 1, asl 0.05"),
+    OPTION(loss.gamma, CONF_NUMBER, "2", NULL, 0, 100, "focal, hill with focal_margin"),
+    OPTION(loss.alpha, CONF_NUMBER, "0.25", NULL, 0, 1, "focal: weight of the positives"),
+    OPTION(loss.gamma_pos, CONF_NUMBER, "0", NULL, 0, 100, "asl"),
+    OPTION(loss.gamma_neg, CONF_NUMBER, "4", NULL, 0, 100, "asl"),
+    OPTION(loss.delta, CONF_NUMBER, "1", NULL, 1e-12, 1e12, "huber"),
+    OPTION(optim.name, CONF_CHOICE, "adamw", OPTIM_CHOICES, 0, 0,
+           "adam (L2), adamw (decoupled), sgd, as PyTorch defines them"),
+    OPTION(optim.lr, CONF_NUMBER, "1e-3", NULL, 0, 1000, "learning rate; fine-tuning: the head's"),
+    OPTION(optim.backbone_lr, CONF_NUMBER, "-1", NULL, -1, 1000,
+           "fine-tuning: the backbone's learning rate; -1: optim.lr"),
+    OPTION(optim.weight_decay, CONF_NUMBER, "-1", NULL, -1, 1000,
+           "-1: PyTorch's default (adamw 0.01, else 0)"),
+    OPTION(optim.beta1, CONF_NUMBER, "0.9", NULL, 0, 1, "adam, adamw"),
+    OPTION(optim.beta2, CONF_NUMBER, "0.999", NULL, 0, 1, "adam, adamw"),
+    OPTION(optim.eps, CONF_NUMBER, "1e-8", NULL, 0, 1, "adam, adamw"),
+    OPTION(optim.momentum, CONF_NUMBER, "0", NULL, 0, 1, "sgd"),
+    OPTION(optim.decay_bias, CONF_BOOL, "true", NULL, 0, 0,
+           "weight decay on biases and batch norm too (PyTorch's behaviour)"),
+    OPTION(head.labels, CONF_STRINGS, "null", NULL, 0, 0,
+           "fine-tuning: labels that the new head predicts"),
+    OPTION(head.targets, CONF_STRINGS, "null", NULL, 0, 0,
+           "fine-tuning: targets that the new head predicts, in their own units"),
+    OPTION(head.freeze, CONF_BOOL, "false", NULL, 0, 0,
+           "true: linear probe, the backbone stays as it is"),
+    OPTION(schedule.name, CONF_CHOICE, "constant", SCHEDULE_CHOICES, 0, 0,
+           "learning rate over the run"),
+    OPTION(schedule.step_epochs, CONF_INT, "5", NULL, 1, HUGE_INT,
+           "step: epochs between two drops"),
+    OPTION(schedule.gamma, CONF_NUMBER, "0.1", NULL, 0, 1, "step, plateau: factor of a drop"),
+    OPTION(schedule.warmup, CONF_NUMBER, "-1", NULL, -1, 1,
+           "cosine, onecycle: part of the run that warms up; -1: cosine 0, onecycle 0.3"),
+    OPTION(schedule.min_lr, CONF_NUMBER, "0", NULL, 0, 1000,
+           "cosine, plateau: lowest learning rate"),
+    OPTION(schedule.patience, CONF_INT, "10", NULL, 0, HUGE_INT,
+           "plateau: validations without progress before a drop"),
+    OPTION(train.batch_size, CONF_INT, "32", NULL, 1, 1 << 24,
+           "records that one optimiser step sees"),
+    OPTION(train.accumulate, CONF_INT, "1", NULL, 1, 1 << 20,
+           "micro-batches that a batch is split into"),
+    OPTION(train.epochs, CONF_INT, "20", NULL, 0, HUGE_INT,
+           "0: no limit; with train.steps whichever ends first"),
+    OPTION(train.steps, CONF_INT, "0", NULL, 0, HUGE_INT, "optimiser steps; 0: no limit"),
+    OPTION(train.eval_every, CONF_INT, "0", NULL, 0, HUGE_INT,
+           "steps between validations; 0: each epoch"),
+    OPTION(train.save_every, CONF_INT, "0", NULL, 0, HUGE_INT,
+           "steps between checkpoints; 0: only at the end"),
+    OPTION(train.early_stop, CONF_INT, "0", NULL, 0, HUGE_INT,
+           "validations without progress before the run ends; 0: off"),
+    OPTION(train.seed, CONF_INT, "1", NULL, 0, HUGE_INT, "shuffling, dropout, initial weights"),
+    OPTION(train.threads, CONF_INT, "0", NULL, 0, 1024,
+           "0: all allowed cores; results don't depend on it"),
+    OPTION(train.clip_norm, CONF_NUMBER, "0", NULL, 0, 1e30,
+           "largest global gradient norm; 0: off"),
+    OPTION(train.precision, CONF_CHOICE, "fp32", "fp32 bf16", 0, 0, "of activations"),
+    OPTION(train.device, CONF_STRING, "cpu", NULL, 0, 0, "cpu, cuda, ref (the slow oracle)"),
+    OPTION(init.weights, CONF_STRING, "null", NULL, 0, 0, "start from these weights, same head"),
+    OPTION(init.seed, CONF_INT, "-1", NULL, -1, HUGE_INT, "initial weights; -1: train.seed"),
+    {NULL, CONF_BOOL, 0, NULL, NULL, 0, 0, NULL}};
+
+static enum ecg_status check(const struct config *c) {
+    if (c->model.filters.n != c->model.blocks.n)
+        return ecg_fail(ECG_ERR_CONFIG, "model.filters has %zu stages and model.blocks %zu",
+                        c->model.filters.n, c->model.blocks.n);
+    if (c->model.filters.n == 0 || c->model.filters.n > NET1D_MAX_STAGES)
+        return ecg_fail(ECG_ERR_CONFIG, "model.filters: %zu stages, 1 to %d are possible",
+                        c->model.filters.n, NET1D_MAX_STAGES);
+    if (c->train.accumulate > c->train.batch_size)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "train.accumulate (%lld) is larger than train.batch_size (%lld)",
+                        (long long)c->train.accumulate, (long long)c->train.batch_size);
+    if (c->train.epochs == 0 && c->train.steps == 0)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "train.epochs and train.steps are both 0: the run would not end");
+    if (c->head.labels.n > 0 && c->head.targets.n > 0)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "head.labels and head.targets are both set: a head predicts one kind");
+    if (c->train.precision != OPS_F32)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "train.precision bf16 is not available on device %s: use fp32",
+                        c->train.device ? c->train.device : "null");
+    if (c->train.device == NULL)
+        return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
+    return ECG_OK;
+}
+
+static bool reads_targets(int loss_name) {
+    return loss_name == OBJECTIVE_MSE + 1 || loss_name == OBJECTIVE_HUBER + 1;
+}
+
+static enum ecg_status resolve_loss(struct config *c) {
+    bool wants_targets = c->head.targets.n > 0 || (c->data.targets.n > 0 && c->data.labels.n == 0);
+    bool wants_labels = c->head.labels.n > 0 || (c->data.labels.n > 0 && c->data.targets.n == 0);
+    if (c->loss.name == 0) c->loss.name = (wants_targets ? OBJECTIVE_MSE : OBJECTIVE_BCE) + 1;
+    const char *name = conf_choice_name(config_options, "loss.name", c->loss.name);
+    if (reads_targets(c->loss.name) && wants_labels)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "loss.name %s reads targets, and labels are asked for: use bce", name);
+    if (!reads_targets(c->loss.name) && wants_targets)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "loss.name %s reads labels, and targets are asked for: use mse", name);
+    if (c->loss.margin < 0) c->loss.margin = c->loss.name == OBJECTIVE_ASL + 1 ? 0.05 : 1.0;
+    return ECG_OK;
+}
+
+enum ecg_status config_load(struct config *c, const char *path, char *const *sets, int n_sets) {
+    memset(c, 0, sizeof(*c));
+    TRY(conf_defaults(config_options, c));
+    if (path != NULL) TRY(conf_read_file(config_options, c, path));
+    for (int i = 0; i < n_sets; i++) TRY(conf_set(config_options, c, sets[i]));
+    TRY(resolve_loss(c));
+    if (c->optim.weight_decay < 0)
+        c->optim.weight_decay = c->optim.name == OPTIM_ADAMW ? 0.01 : 0.0;
+    if (c->optim.backbone_lr < 0) c->optim.backbone_lr = c->optim.lr;
+    if (c->init.seed < 0) c->init.seed = c->train.seed;
+    return check(c);
+}
+
+void config_free(struct config *c) {
+    conf_free(config_options, c);
+    memset(c, 0, sizeof(*c));
+}
+
+enum ecg_status config_objective(const struct config *c, struct objective *objective) {
+    struct ops_loss loss = {.lambda = c->loss.lambda,
+                            .focal_margin = c->loss.positive,
+                            .margin = c->loss.margin,
+                            .gamma = c->loss.gamma,
+                            .alpha = c->loss.alpha,
+                            .gamma_pos = c->loss.gamma_pos,
+                            .gamma_neg = c->loss.gamma_neg,
+                            .delta = c->loss.delta};
+    return objective_init(objective, (enum objective_kind)(c->loss.name - 1), &loss);
+}
+
+enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
+                             struct net1d_config *model) {
+    *model = (struct net1d_config){.n_leads = n_leads,
+                                   .length = length,
+                                   .base_filters = (int)c->model.base_filters,
+                                   .n_stages = (int)c->model.filters.n,
+                                   .kernel_size = (int)c->model.kernel_size,
+                                   .stride = (int)c->model.stride,
+                                   .group_width = (int)c->model.group_width,
+                                   .batch_norm = c->model.batch_norm,
+                                   .dropout = c->model.dropout,
+                                   .drop_path = c->model.drop_path,
+                                   .n_outputs = n_outputs};
+    for (int i = 0; i < model->n_stages; i++) {
+        model->filters[i] = (int)c->model.filters.v[i];
+        model->blocks[i] = (int)c->model.blocks.v[i];
+    }
+    return net1d_check(model);
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT
+ * The config of a run: one struct, filled by the one option table in config.c (files, --set, help and
+ * dump all come from it). Keys, meanings and defaults: `einthoven pretrain --help`. */
+#ifndef TRAIN_RUN_CONFIG_H
+#define TRAIN_RUN_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/conf.h"
+#include "core/status.h"
+#include "data/loader.h"
+#include "kernels/ops.h"
+#include "train/model/net1d.h"
+#include "train/objective/objective.h"
+#include "train/optim/optim.h"
+#include "train/optim/schedule.h"
+
+/* loss.name: 0 = auto (resolved: mse when only targets are asked for, else bce), then enum objective_kind + 1. */
+#define CONFIG_LOSS_CHOICES "auto bce hill focal asl mse huber"
+
+struct config {
+    struct {
+        struct conf_strings in_leads; /* n 0: the weights' own, else the standard 12 */
+        int64_t length;               /* 0: the weights' own, else the data's */
+        int64_t base_filters, kernel_size, stride, group_width;
+        struct conf_ints filters, blocks;
+        bool batch_norm;
+        double dropout, drop_path;
+    } model;
+    struct {
+        struct yaml_node *train, *valid, *test;
+        struct conf_strings labels, targets;
+        int normalize; /* enum ops_normalize */
+        bool shuffle;
+        int64_t workers;
+    } data;
+    struct {
+        int name;     /* see CONFIG_LOSS_CHOICES */
+        int positive; /* hill: 0 log, 1 focal_margin */
+        double lambda, margin, gamma, alpha, gamma_pos, gamma_neg, delta;
+    } loss;
+    struct {
+        int name; /* enum optim_kind */
+        double lr, backbone_lr, weight_decay, beta1, beta2, eps, momentum;
+        bool decay_bias;
+    } optim;
+    struct {
+        struct conf_strings labels, targets;
+        bool freeze;
+    } head;
+    struct {
+        int name; /* enum schedule_kind */
+        int64_t step_epochs, patience;
+        double gamma, warmup, min_lr;
+    } schedule;
+    struct {
+        int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, early_stop, seed,
+            threads;
+        double clip_norm;
+        int precision; /* enum ops_dtype */
+        char *device;
+    } train;
+    struct {
+        char *weights;
+        int64_t seed; /* -1: train.seed */
+    } init;
+};
+
+extern const struct conf_option config_options[];
+
+/* Reads FILE and the --set assignments over the defaults, checks what can be checked without data, and
+ * resolves what depends on other keys (loss auto, loss.margin, weight_decay, init.seed, backbone_lr). */
+enum ecg_status config_load(struct config *c, const char *path, char *const *sets, int n_sets);
+void config_free(struct config *c); /* idempotent, zeroed is fine */
+
+/* data.train and its like: a path, {path, fold: 1-8 or [1, 2]}, {path, part: [from, to]}. `key` is for messages. */
+enum ecg_status config_selection(const struct yaml_node *node, const char *key,
+                                 struct selection_spec *spec);
+/* The same from a command line's text: a path, or YAML when it starts with '{'. */
+enum ecg_status config_selection_text(const char *text, const char *key,
+                                      struct selection_spec *spec);
+void config_selection_free(struct selection_spec *spec);
+
+/* model.* as a network with n_leads inputs of `length` samples and n_outputs; ECG_ERR_CONFIG names the key. */
+enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
+                             struct net1d_config *model);
+/* loss.* as an objective; ECG_ERR_CONFIG names the key. */
+enum ecg_status config_objective(const struct config *c, struct objective *objective);
+
+#endif

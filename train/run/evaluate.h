@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ * evaluate: a network's outputs against what a data set knows. */
+#ifndef TRAIN_RUN_EVALUATE_H
+#define TRAIN_RUN_EVALUATE_H
+
+#include "core/status.h"
+#include "train/run/config.h"
+
+struct evaluate_options {
+    const char *weights; /* safetensors file, checkpoint or run folder */
+    const char *data;    /* a path, or {path: DIR, fold: 9} */
+    const char *
+        predictions; /* P.h5 of predict: outputs are read from there, the network is not run; NULL: run it */
+    const char
+        *labels; /* "A,B": only these outputs; NULL: all, and each must be a column of the data */
+    const char *out; /* folder for metrics.json and predictions.csv */
+    const char *device;
+    int threads, batch;
+};
+/* Prints one table on stdout. */
+enum ecg_status evaluate_run(const struct evaluate_options *o);
+
+/* The end of a run with data.test: its best weights on that part, into RUN/test. */
+enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec,
+                              const struct config *c);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ * Appending is plain; resuming rewrites the file once, without the lines past the checkpoint. */
+#include "train/run/journal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/json.h"
+
+#define JOURNAL_MAX_BYTES ((size_t)4 << 30)
+
+/* A line stays when it is whole, is JSON and its step is not past keep_step. */
+static int line_stays(const char *line, size_t n, int64_t keep_step, const char *path) {
+    struct json *v = NULL;
+    if (json_parse(&v, line, n, path) != ECG_OK) return 0;
+    const struct json *step = json_get(v, "step");
+    int stays = step != NULL && json_is_integer(step) && json_integer(step) <= keep_step;
+    json_free(v);
+    return stays;
+}
+
+static enum ecg_status drop_past(const char *path, int64_t keep_step) {
+    char *text = NULL;
+    size_t size = 0;
+    TRY(file_read(path, JOURNAL_MAX_BYTES, &text, &size));
+    size_t kept = 0;
+    for (size_t at = 0; at < size;) {
+        char *end = memchr(text + at, '\n', size - at);
+        if (end == NULL) break;
+        size_t n = (size_t)(end - text) - at + 1;
+        if (line_stays(text + at, n - 1, keep_step, path)) {
+            memmove(text + kept, text + at, n);
+            kept += n;
+        }
+        at += n;
+    }
+    enum ecg_status status = kept == size ? ECG_OK : file_write(path, text, kept);
+    free(text);
+    return status;
+}
+
+enum ecg_status journal_open(struct journal *j, const char *run, int64_t keep_step) {
+    memset(j, 0, sizeof(*j));
+    TRY(file_join(&j->path, run, "metrics.jsonl"));
+    if (file_exists(j->path)) TRY(drop_past(j->path, keep_step));
+    j->stream = fopen(j->path, "a");
+    if (j->stream == NULL)
+        return ecg_fail(ECG_ERR_CREATE, "%s: can't be written: %s", j->path, strerror(errno));
+    return ECG_OK;
+}
+
+void journal_close(struct journal *j) {
+    if (j->stream != NULL) fclose(j->stream);
+    free(j->path);
+    memset(j, 0, sizeof(*j));
+}
+
+static enum ecg_status put_line(struct journal *j, struct json_writer *w) {
+    char *text = NULL;
+    TRY(json_writer_take(w, &text));
+    int ok = fputs(text, j->stream) >= 0 && fputc('\n', j->stream) != EOF && fflush(j->stream) == 0;
+    int error = errno;
+    free(text);
+    return ok ? ECG_OK : ecg_fail(ECG_ERR_IO, "%s: %s", j->path, strerror(error));
+}
+
+static void put_head(struct json_writer *w, const char *kind, int64_t step, int64_t epoch,
+                     double loss) {
+    json_begin_object(w);
+    json_put_key(w, "kind");
+    json_put_string(w, kind);
+    json_put_key(w, "step");
+    json_put_integer(w, step);
+    json_put_key(w, "epoch");
+    json_put_integer(w, epoch);
+    json_put_key(w, "loss");
+    json_put_number(w, loss);
+}
+
+enum ecg_status journal_put_train(struct journal *j, const struct journal_train *t) {
+    struct json_writer w = {0};
+    put_head(&w, "train", t->step, t->epoch, t->loss);
+    json_put_key(&w, "lr");
+    json_put_number(&w, t->lr);
+    json_put_key(&w, "grad_norm");
+    json_put_number(&w, t->grad_norm);
+    json_put_key(&w, "ecg_per_s");
+    json_put_number(&w, t->ecg_per_s);
+    json_end_object(&w);
+    return put_line(j, &w);
+}
+
+enum ecg_status journal_put_valid(struct journal *j, const struct journal_valid *v) {
+    struct json_writer w = {0};
+    put_head(&w, "valid", v->step, v->epoch, v->loss);
+    json_put_key(&w, "macro_auroc");
+    json_put_number(&w, v->macro_auroc);
+    json_end_object(&w);
+    return put_line(j, &w);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT
+ * The run folder's frame: config.yaml, manifest.json, and the rules of --out and --resume. */
+#ifndef TRAIN_RUN_RUNDIR_H
+#define TRAIN_RUN_RUNDIR_H
+
+#include <stdbool.h>
+
+#include "core/status.h"
+#include "train/run/config.h"
+#include "train/run/source.h"
+
+/* Looks only. Without resume `run` must not exist or be empty, else ECG_ERR_CREATE. */
+enum ecg_status rundir_check(const char *run, bool resume);
+/* Makes the folder and holds its lock until the process ends (flock on the folder); *fd is the caller's to close. Another
+ * process that holds it: ECG_ERR_CREATE. */
+enum ecg_status rundir_lock(const char *run, int *fd);
+/* Writes config.yaml (resolved) and manifest.json (versions, git, data, host, command). A config.yaml that
+ * is there already (resume) must be the same in every line but for the keys that don't touch the result (threads,
+ * workers), else ECG_ERR_CONFIG shows the first difference. */
+enum ecg_status rundir_describe(const char *run, const struct config *c, const char *command,
+                                const struct source *train, const struct source *valid);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT
+ * Names in, indices out: what a run takes from a data set. */
+#include "train/run/source.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/conf.h"
+#include "core/mem.h"
+
+enum ecg_status source_open(struct source *s, const struct selection_spec *spec, const char *key) {
+    memset(s, 0, sizeof(*s));
+    enum ecg_status status = dataset_open(&s->data, spec->path);
+    if (status == ECG_OK) status = selection_make(s->data, spec, &s->index, &s->n);
+    if (status == ECG_OK) return ECG_OK;
+    source_close(s);
+    return ecg_fail_prefix(status, "%s: ", key);
+}
+
+void source_close(struct source *s) {
+    dataset_close(s->data);
+    free(s->index);
+    free(s->columns);
+    memset(s, 0, sizeof(*s));
+}
+
+enum ecg_status source_take_leads(struct source *s, const struct leads *leads, const char *key) {
+    const struct leads *have = &s->data->schema.leads;
+    s->n_leads = leads->n > 0 ? leads->n : have->n;
+    for (int c = 0; c < s->n_leads; c++) {
+        s->lead[c] = leads->n > 0 ? leads_find(have, leads->name[c]) : c;
+        if (s->lead[c] >= 0) continue;
+        char *list = NULL;
+        TRY(leads_format(have, &list));
+        enum ecg_status status = ecg_fail(ECG_ERR_CONFIG, "%s: %s has no lead %s; it holds %s", key,
+                                          s->data->path, leads->name[c], list);
+        free(list);
+        return status;
+    }
+    return ECG_OK;
+}
+
+static const struct names *kind_names(const struct source *s) {
+    return s->targets ? &s->data->schema.targets : &s->data->schema.labels;
+}
+
+enum ecg_status source_take_columns(struct source *s, bool targets, const struct names *wanted,
+                                    const char *key) {
+    s->targets = targets;
+    const struct names *have = kind_names(s);
+    const char *kind = targets ? "target" : "label";
+    if (have->n == 0)
+        return ecg_fail(ECG_ERR_CONFIG, "%s: %s holds no %ss", key, s->data->path, kind);
+    free(s->columns);
+    s->n_columns = wanted->n > 0 ? wanted->n : have->n;
+    TRY(MEM_NEW(&s->columns, (size_t)s->n_columns));
+    for (int i = 0; i < s->n_columns; i++) {
+        s->columns[i] = wanted->n > 0 ? names_find(have, wanted->v[i]) : i;
+        if (s->columns[i] >= 0) continue;
+        const char *near = conf_nearest(wanted->v[i], (const char *const *)have->v, have->n);
+        return ecg_fail(ECG_ERR_CONFIG, "%s: %s has no %s column %s%s%s%s", key, s->data->path,
+                        kind, wanted->v[i], near ? "; did you mean " : "", near ? near : "",
+                        near ? "?" : "");
+    }
+    return ECG_OK;
+}
+
+const char *source_column_name(const struct source *s, int i) {
+    return kind_names(s)->v[s->columns[i]];
+}
+
+/* Marks the columns that record `i` knows; returns through *status what reading found. */
+static enum ecg_status mark_known(struct source *s, size_t i, uint8_t *labels, float *targets,
+                                  bool *known) {
+    if (s->targets) {
+        TRY(dataset_targets(s->data, i, targets));
+    } else {
+        TRY(dataset_labels(s->data, i, labels));
+    }
+    for (int c = 0; c < s->n_columns; c++)
+        if (s->targets ? !isnan(targets[s->columns[c]])
+                       : labels[s->columns[c]] != SHARD_LABEL_UNKNOWN)
+            known[c] = true;
+    return ECG_OK;
+}
+
+enum ecg_status source_check_known(struct source *s, const char *key) {
+    uint8_t *labels = NULL;
+    float *targets = NULL;
+    bool *known = NULL;
+    enum ecg_status status;
+    TRY_OUT(MEM_NEW(&labels, (size_t)s->data->schema.labels.n));
+    TRY_OUT(MEM_NEW(&targets, (size_t)s->data->schema.targets.n));
+    TRY_OUT(MEM_NEW(&known, (size_t)s->n_columns));
+    int left = s->n_columns;
+    for (size_t r = 0; r < s->n && left > 0; r++) {
+        TRY_OUT(mark_known(s, s->index[r], labels, targets, known));
+        left = 0;
+        for (int c = 0; c < s->n_columns; c++) left += !known[c];
+    }
+    for (int c = 0; c < s->n_columns; c++)
+        if (!known[c]) {
+            status = ecg_fail(ECG_ERR_DATA, "%s: %s: column %s is unknown in all %zu records", key,
+                              s->data->path, source_column_name(s, c), s->n);
+            break;
+        }
+out:
+    free(labels);
+    free(targets);
+    free(known);
+    return status;
+}
+
+struct loader_options source_loader(const struct source *s, int batch_size, int workers) {
+    return (struct loader_options){.index = s->index,
+                                   .n = s->n,
+                                   .label_columns = s->targets ? NULL : s->columns,
+                                   .n_labels = s->targets ? 0 : s->n_columns,
+                                   .target_columns = s->targets ? s->columns : NULL,
+                                   .n_targets = s->targets ? s->n_columns : 0,
+                                   .batch_size = batch_size,
+                                   .workers = workers};
+}
+
+struct feed_format source_format(const struct source *s) {
+    return (struct feed_format){.n_file_leads = s->data->schema.leads.n,
+                                .length = s->data->schema.length,
+                                .lead = s->lead,
+                                .n_columns = s->n_columns,
+                                .targets = s->targets};
+}

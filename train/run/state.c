@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT
+ * Checkpoints of a run: model.safetensors (weights, what others read), state.safetensors (moments) and state.json
+ * (position). Everything that training reads again is stored exactly. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoints/folder.h"
+#include "checkpoints/safetensors.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "core/mem.h"
+#include "train/run/trainer.h"
+
+#define STATE_MAX_BYTES ((size_t)1 << 20)
+
+/* ------------------------------------------------------------------ saving */
+
+static void put_integer(struct json_writer *w, const char *key, int64_t v) {
+    json_put_key(w, key);
+    json_put_integer(w, v);
+}
+
+static void put_number(struct json_writer *w, const char *key, double v) {
+    json_put_key(w, key);
+    json_put_number(w, v);
+}
+
+static void put_bool(struct json_writer *w, const char *key, bool v) {
+    json_put_key(w, key);
+    json_put_bool(w, v);
+}
+
+static enum ecg_status save_position(const struct trainer *t, const char *path) {
+    const struct trainer_position *at = &t->at;
+    struct json_writer w = {.pretty = true};
+    json_begin_object(&w);
+    put_integer(&w, "step", at->step);
+    put_integer(&w, "epoch", at->epoch);
+    put_integer(&w, "batch", (int64_t)at->batch);
+    put_integer(&w, "updates", t->optim.step);
+    put_bool(&w, "has_best", at->has_best);
+    put_number(&w, "best", at->best);
+    put_integer(&w, "best_step", at->best_step);
+    put_integer(&w, "stale", at->stale);
+    put_number(&w, "plateau_factor", at->schedule.factor);
+    put_bool(&w, "plateau_has_best", at->schedule.has_best);
+    put_number(&w, "plateau_best", at->schedule.best);
+    put_integer(&w, "plateau_bad", at->schedule.n_bad);
+    put_bool(&w, "finished", at->finished);
+    json_end_object(&w);
+    char *text = NULL;
+    TRY(json_writer_take(&w, &text));
+    enum ecg_status status = file_write(path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+/* Moments in host memory: one flat array each, in the parameters' own layout. */
+static enum ecg_status save_moments(const struct trainer *t, const char *path) {
+    size_t n = t->optim.n;
+    float *m = NULL, *v = NULL;
+    enum ecg_status status;
+    TRY_OUT(MEM_NEW(&m, n));
+    TRY_OUT(t->ops->download(t->dev, m, t->optim.m, n * sizeof(float)));
+    if (t->optim.v != NULL) {
+        TRY_OUT(MEM_NEW(&v, n));
+        TRY_OUT(t->ops->download(t->dev, v, t->optim.v, n * sizeof(float)));
+    }
+    struct safetensors_out tensors[2] = {
+        {.name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {(int64_t)n}, .data = m},
+        {.name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {(int64_t)n}, .data = v}};
+    TRY_OUT(safetensors_write(path, tensors, v != NULL ? 2 : 1, NULL, NULL, 0));
+out:
+    free(m);
+    free(v);
+    return status;
+}
+
+static enum ecg_status save_files(struct trainer *t, const char *dir) {
+    char *path = NULL;
+    enum ecg_status status;
+    TRY_OUT(file_join(&path, dir, "model.safetensors"));
+    TRY_OUT(weights_save(path, &t->net, &t->meta));
+    free(path);
+    path = NULL;
+    TRY_OUT(file_join(&path, dir, "state.safetensors"));
+    TRY_OUT(save_moments(t, path));
+    free(path);
+    path = NULL;
+    TRY_OUT(file_join(&path, dir, "state.json"));
+    TRY_OUT(save_position(t, path));
+out:
+    free(path);
+    return status;
+}
+
+enum ecg_status trainer_save(struct trainer *t, bool is_best) {
+    struct folder f = {0};
+    enum ecg_status status;
+    TRY_OUT(t->ops->sync(t->dev));
+    TRY_OUT(folder_begin(&f, t->run, t->at.step));
+    TRY_OUT(save_files(t, f.temporary));
+    TRY_OUT(folder_commit(&f, is_best));
+    TRY_OUT(folder_prune(t->run, 1));
+out:
+    folder_abort(&f);
+    return status;
+}
+
+/* ------------------------------------------------------------------ loading */
+
+struct reader {
+    const struct json *object;
+    const char *path;
+    enum ecg_status status;
+};
+
+static const struct json *member(struct reader *r, const char *key,
+                                 bool (*is)(const struct json *)) {
+    const struct json *v = json_get(r->object, key);
+    if (r->status == ECG_OK && (v == NULL || !is(v)))
+        r->status = ecg_fail(ECG_ERR_DATA, "%s: %s is missing or of the wrong type", r->path, key);
+    return r->status == ECG_OK ? v : NULL;
+}
+
+static int64_t get_count(struct reader *r, const char *key) {
+    int64_t v = json_integer(member(r, key, json_is_integer));
+    if (r->status == ECG_OK && v < 0)
+        r->status = ecg_fail(ECG_ERR_DATA, "%s: %s is negative", r->path, key);
+    return v;
+}
+
+static double get_number(struct reader *r, const char *key) {
+    return json_number(member(r, key, json_is_number));
+}
+
+static bool get_bool(struct reader *r, const char *key) {
+    return json_bool(member(r, key, json_is_bool));
+}
+
+static enum ecg_status load_position(struct trainer *t, const char *path) {
+    char *text = NULL;
+    size_t size = 0;
+    struct json *root = NULL;
+    enum ecg_status status;
+    TRY_OUT(file_read(path, STATE_MAX_BYTES, &text, &size));
+    TRY_OUT(json_parse(&root, text, size, path));
+    struct reader r = {root, path, ECG_OK};
+    struct trainer_position *at = &t->at;
+    at->step = get_count(&r, "step");
+    at->epoch = (uint32_t)get_count(&r, "epoch");
+    at->batch = (size_t)get_count(&r, "batch");
+    t->optim.step = get_count(&r, "updates");
+    at->has_best = get_bool(&r, "has_best");
+    at->best = get_number(&r, "best");
+    at->best_step = get_count(&r, "best_step");
+    at->stale = get_count(&r, "stale");
+    at->schedule.factor = get_number(&r, "plateau_factor");
+    at->schedule.has_best = get_bool(&r, "plateau_has_best");
+    at->schedule.best = get_number(&r, "plateau_best");
+    at->schedule.n_bad = get_count(&r, "plateau_bad");
+    at->finished = get_bool(&r, "finished");
+    status = r.status;
+    if (status == ECG_OK && at->batch > 0 && at->batch >= (size_t)t->steps_per_epoch)
+        status = ecg_fail(ECG_ERR_DATA,
+                          "%s: batch %zu of an epoch of %lld: another data set or batch size?",
+                          path, at->batch, (long long)t->steps_per_epoch);
+out:
+    json_free(root);
+    free(text);
+    return status;
+}
+
+static enum ecg_status load_moment(struct trainer *t, const struct safetensors *s, const char *name,
+                                   float *out) {
+    const struct safetensors_entry *e = safetensors_find(s, name);
+    if (e == NULL || e->n != t->optim.n)
+        return ecg_fail(ECG_ERR_DATA, "%s: %s is missing or has not the network's %zu values",
+                        s->path, name, t->optim.n);
+    float *host = NULL;
+    TRY(MEM_NEW(&host, e->n));
+    enum ecg_status status = safetensors_to_f32(s, e, host);
+    if (status == ECG_OK) status = t->ops->upload(t->dev, out, host, e->n * sizeof(float));
+    free(host);
+    return status;
+}
+
+static enum ecg_status load_moments(struct trainer *t, const char *path) {
+    struct safetensors s;
+    TRY(safetensors_open(&s, path));
+    enum ecg_status status = load_moment(t, &s, "optim.m", t->optim.m);
+    if (status == ECG_OK && t->optim.v != NULL) status = load_moment(t, &s, "optim.v", t->optim.v);
+    safetensors_close(&s);
+    return status;
+}
+
+static enum ecg_status load_weights(struct trainer *t, const char *path) {
+    struct safetensors s;
+    TRY(safetensors_open(&s, path));
+    enum ecg_status status = weights_load(&t->net, &s, WEIGHTS_ALL, NULL);
+    safetensors_close(&s);
+    return status;
+}
+
+enum ecg_status trainer_load_last(struct trainer *t, bool *found) {
+    char *dir = NULL, *path = NULL;
+    enum ecg_status status;
+    *found = false;
+    TRY_OUT(folder_resolve(t->run, "last", &dir));
+    if (dir == NULL) goto out;
+    TRY_OUT(file_join(&path, dir, "state.json"));
+    TRY_OUT(load_position(t, path));
+    free(path);
+    path = NULL;
+    TRY_OUT(file_join(&path, dir, "model.safetensors"));
+    TRY_OUT(load_weights(t, path));
+    free(path);
+    path = NULL;
+    TRY_OUT(file_join(&path, dir, "state.safetensors"));
+    TRY_OUT(load_moments(t, path));
+    *found = true;
+out:
+    free(dir);
+    free(path);
+    return status;
+}

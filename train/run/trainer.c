@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ * The training loop. A step is: a batch from the loader, its micro-batches forward and backward with gradients
+ * added up, clip, update. All that is random or ordered is a function of (seed, step, epoch), so a run resumed from a
+ * checkpoint repeats the uninterrupted one bit for bit. */
+#include "train/run/trainer.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/mem.h"
+#include "train/run/validation.h"
+
+static volatile sig_atomic_t stop_requested;
+
+void trainer_request_stop(void) {
+    stop_requested = 1;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static void plan_length(struct trainer *t) {
+    const struct config *c = t->config;
+    t->steps_per_epoch = ceil_div((int64_t)t->train.n, c->train.batch_size);
+    int64_t by_epochs = c->train.epochs > 0 ? c->train.epochs * t->steps_per_epoch : INT64_MAX;
+    int64_t by_steps = c->train.steps > 0 ? c->train.steps : INT64_MAX;
+    t->total_steps = by_epochs < by_steps ? by_epochs : by_steps;
+}
+
+enum ecg_status trainer_prepare(struct trainer *t) {
+    const struct config *c = t->config;
+    plan_length(t);
+    TRY(config_objective(c, &t->objective));
+    struct optim_config optim = {.kind = (enum optim_kind)c->optim.name,
+                                 .weight_decay = c->optim.weight_decay,
+                                 .beta2 = c->optim.beta2,
+                                 .eps = c->optim.eps,
+                                 .decay_bias = c->optim.decay_bias};
+    TRY(optim_create(&t->optim, &optim, &t->net));
+    bool by_labels = t->objective.reads == OBJECTIVE_LABELS;
+    t->schedule =
+        (struct schedule){.kind = (enum schedule_kind)c->schedule.name,
+                          .total_steps = t->total_steps,
+                          .steps_per_epoch = t->steps_per_epoch,
+                          .lr = c->optim.lr,
+                          .beta1 = c->optim.name == OPTIM_SGD ? c->optim.momentum : c->optim.beta1,
+                          .gamma = c->schedule.gamma,
+                          .every = c->schedule.step_epochs,
+                          .warmup = c->schedule.warmup,
+                          .min_lr = c->schedule.min_lr,
+                          .patience = c->schedule.patience,
+                          .maximize = by_labels};
+    TRY(schedule_check(&t->schedule));
+    schedule_start(&t->at.schedule);
+    if (t->schedule.kind == SCHEDULE_PLATEAU && !t->has_valid)
+        return ecg_fail(ECG_ERR_CONFIG, "schedule.name plateau needs data.valid");
+    if (c->train.early_stop > 0 && !t->has_valid)
+        return ecg_fail(ECG_ERR_CONFIG, "train.early_stop needs data.valid");
+    struct feed_format format = source_format(&t->train);
+    return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)c->data.normalize);
+}
+
+void trainer_free(struct trainer *t) {
+    journal_close(&t->journal);
+    feed_free(&t->feed);
+    optim_free(&t->optim);
+    if (t->ops != NULL) t->ops->free(t->dev, t->column_scale);
+    net1d_free(&t->net);
+    weights_meta_free(&t->meta);
+    source_close(&t->train);
+    source_close(&t->valid);
+    if (t->ops != NULL) t->ops->close(t->dev);
+    memset(t, 0, sizeof(*t));
+}
+
+/* Forward and backward of a whole batch; *loss is the mean over its known entries, NaN when there is none. */
+static enum ecg_status run_batch(struct trainer *t, const struct batch *b, double *loss) {
+    const struct ops *ops = t->ops;
+    const struct config *c = t->config;
+    struct net1d *net = &t->net;
+    int n_outputs = net->config.n_outputs;
+    size_t known = objective_known(&t->objective, b->B, n_outputs, b->labels, b->targets);
+    double inv_known = known > 0 ? 1.0 / (double)known : 0.0, sum = 0;
+    TRY(optim_zero_grad(&t->optim));
+    for (int first = 0; first < b->B; first += net->max_batch) {
+        int n = b->B - first < net->max_batch ? b->B - first : net->max_batch;
+        struct net1d_pass pass = {.train = true,
+                                  .frozen_norm = c->head.freeze,
+                                  .seed = (uint64_t)c->train.seed,
+                                  .step = (uint32_t)t->at.step,
+                                  .sample0 = (uint64_t)first};
+        TRY(feed_put(&t->feed, b, first, n));
+        TRY(net1d_forward(net, n, &pass));
+        TRY(objective_add(&t->objective, ops, t->dev, n, n_outputs, net->logits, t->feed.labels,
+                          t->feed.targets, t->column_scale, inv_known, &sum, net->dlogits));
+        TRY(net1d_backward(net, n, &pass));
+    }
+    TRY(ops->sync(t->dev));
+    *loss = known > 0 ? sum / (double)known : NAN;
+    return ECG_OK;
+}
+
+/* Thresholds belong to the weights that they were chosen with. */
+void trainer_forget_thresholds(struct trainer *t) {
+    for (size_t i = 0; i < t->meta.n_outputs; i++) t->meta.thresholds[i] = NAN;
+}
+
+/* One optimiser step; a batch without a known entry counts as a step and updates nothing. */
+static enum ecg_status run_step(struct trainer *t, const struct batch *b,
+                                struct journal_train *line) {
+    const struct config *c = t->config;
+    double start = log_clock();
+    trainer_forget_thresholds(t);
+    TRY(run_batch(t, b, &line->loss));
+    bool has_loss =
+        !isnan(line->loss) ||
+        objective_known(&t->objective, b->B, t->net.config.n_outputs, b->labels, b->targets) > 0;
+    TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
+    if (has_loss && !(isfinite(line->loss) && isfinite(line->grad_norm)))
+        return ecg_fail(
+            ECG_ERR_FAIL,
+            "step %lld: loss %g, gradient norm %g: training has diverged; lower optim.lr or set "
+            "train.clip_norm (checkpoints/last is from before)",
+            (long long)t->at.step + 1, line->loss, line->grad_norm);
+    struct schedule_point point = schedule_at(&t->schedule, &t->at.schedule, t->at.step);
+    struct optim_rates rates = {.lr = c->optim.lr * point.factor,
+                                .backbone_lr = c->optim.backbone_lr * point.factor,
+                                .beta1 = point.beta1};
+    if (has_loss) TRY(optim_step(&t->optim, &rates));
+    t->at.step++;
+    line->step = t->at.step;
+    line->epoch = b->epoch;
+    line->lr = rates.lr;
+    line->ecg_per_s = b->B / (log_clock() - start + 1e-9);
+    return ECG_OK;
+}
+
+/* Follows `best`: highest macro AUROC, else lowest loss. Returns whether this validation is the best so far. */
+static bool note_progress(struct trainer *t, const struct validation *v) {
+    bool by_auroc = !isnan(v->macro_auroc);
+    double metric = by_auroc ? v->macro_auroc : -v->loss;
+    bool better = !isnan(metric) && (!t->at.has_best || metric > t->at.best);
+    if (better) {
+        t->at.has_best = true;
+        t->at.best = metric;
+        t->at.best_step = t->at.step;
+        t->at.stale = 0;
+    } else {
+        t->at.stale++;
+    }
+    schedule_observe(&t->schedule, &t->at.schedule,
+                     t->schedule.maximize ? v->macro_auroc : v->loss);
+    return better;
+}
+
+static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
+    struct validation v;
+    TRY(validation_run(t, &v));
+    *is_best = note_progress(t, &v);
+    struct journal_valid line = {t->at.step, epoch, v.loss, v.macro_auroc};
+    if (isnan(v.macro_auroc))
+        log_info("step %lld  valid loss %.6g%s", (long long)t->at.step, v.loss,
+                 *is_best ? "  best" : "");
+    else
+        log_info("step %lld  valid loss %.6g  macro AUROC %.4f%s", (long long)t->at.step, v.loss,
+                 v.macro_auroc, *is_best ? "  best" : "");
+    return journal_put_valid(&t->journal, &line);
+}
+
+/* What follows a step: validation, checkpoint, the end. */
+static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
+    const struct config *c = t->config;
+    bool is_best = false, stop = stop_requested != 0;
+    t->at.epoch = b->last_of_epoch ? b->epoch + 1 : b->epoch;
+    t->at.batch = b->last_of_epoch ? 0 : b->number + 1;
+    bool at_end = t->at.step >= t->total_steps;
+    bool due = c->train.eval_every > 0 ? t->at.step % c->train.eval_every == 0 : b->last_of_epoch;
+    if (t->has_valid && (due || at_end)) TRY(validate(t, b->epoch, &is_best));
+    bool stale = c->train.early_stop > 0 && t->at.stale >= c->train.early_stop;
+    if (stale) log_info("early stop: %lld validations without progress", (long long)t->at.stale);
+    t->at.finished = at_end || stale;
+    bool save = c->train.save_every > 0 && t->at.step % c->train.save_every == 0;
+    if (t->at.finished || is_best || save || stop) TRY(trainer_save(t, is_best || !t->has_valid));
+    *done = t->at.finished;
+    if (!t->at.finished && stop)
+        return ecg_fail(ECG_ERR_STOPPED,
+                        "stopped at step %lld, state saved: run again with --resume",
+                        (long long)t->at.step);
+    return ECG_OK;
+}
+
+static void show_progress(struct trainer *t, struct progress *p, const struct journal_train *line,
+                          double *rate, double *smooth) {
+    *rate = *rate > 0 ? 0.9 * *rate + 0.1 * line->ecg_per_s : line->ecg_per_s;
+    if (isfinite(line->loss)) *smooth = *smooth > 0 ? 0.9 * *smooth + 0.1 * line->loss : line->loss;
+    char text[160];
+    int64_t epochs = ceil_div(t->total_steps, t->steps_per_epoch);
+    int n = snprintf(text, sizeof(text), "epoch %lld/%lld  loss %.4f  %.0f ECG/s",
+                     (long long)line->epoch + 1, (long long)epochs, *smooth, *rate);
+    if (t->at.has_best && t->objective.reads == OBJECTIVE_LABELS && n > 0 &&
+        (size_t)n < sizeof(text))
+        snprintf(text + n, sizeof(text) - (size_t)n, "  best AUROC %.4f", t->at.best);
+    progress_update(p, (double)t->at.step, (double)t->total_steps, text);
+}
+
+enum ecg_status trainer_run(struct trainer *t) {
+    const struct config *c = t->config;
+    struct loader *loader = NULL;
+    struct progress progress;
+    struct loader_options options =
+        source_loader(&t->train, (int)c->train.batch_size, (int)c->data.workers);
+    options.shuffle = c->data.shuffle;
+    options.seed = (uint64_t)c->train.seed;
+    options.epoch = t->at.epoch;
+    options.first_batch = t->at.batch;
+    options.repeat = true;
+    enum ecg_status status;
+    TRY_OUT(loader_open(&loader, t->train.data, &options));
+    progress_start(&progress, "train");
+    double rate = 0, smooth = 0;
+    for (bool done = t->at.finished || t->at.step >= t->total_steps; !done;) {
+        struct batch *b = NULL;
+        struct journal_train line = {0};
+        TRY_OUT(loader_next(loader, &b));
+        TRY_OUT(run_step(t, b, &line));
+        TRY_OUT(journal_put_train(&t->journal, &line));
+        show_progress(t, &progress, &line, &rate, &smooth);
+        TRY_OUT(after_step(t, b, &done));
+    }
+    progress_end(&progress);
+out:
+    loader_close(loader);
+    return status;
+}

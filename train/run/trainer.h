@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT
+ * One training run: the state that pretrain and finetune set up and trainer_run drives to its end. */
+#ifndef TRAIN_RUN_TRAINER_H
+#define TRAIN_RUN_TRAINER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "train/model/net1d.h"
+#include "train/model/weights.h"
+#include "train/objective/objective.h"
+#include "train/optim/optim.h"
+#include "train/optim/schedule.h"
+#include "train/run/config.h"
+#include "train/run/feed.h"
+#include "train/run/journal.h"
+#include "train/run/source.h"
+
+/* Where the run stands: all that a resume needs beside weights and moments. */
+struct trainer_position {
+    int64_t step;   /* optimiser steps done */
+    uint32_t epoch; /* of the next batch */
+    size_t batch;   /* number of the next batch in its epoch */
+    bool has_best;
+    double best; /* of the metric that `best` follows */
+    int64_t best_step;
+    int64_t stale; /* validations without progress */
+    struct schedule_state schedule;
+    bool finished;
+};
+
+struct trainer {
+    const struct config *config;
+    const char *run; /* RUN, exists */
+    const struct ops *ops;
+    struct ops_dev *dev;
+    struct source train, valid;
+    bool has_valid;
+    struct net1d net;
+    struct weights_meta meta; /* what goes with the weights into a checkpoint */
+    struct objective objective;
+    float
+        *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
+    struct optim optim;
+    struct schedule schedule;
+    int64_t steps_per_epoch, total_steps;
+    struct trainer_position at;
+    struct feed feed;
+    struct journal journal;
+};
+
+/* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule, feed. */
+enum ecg_status trainer_prepare(struct trainer *t);
+/* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
+enum ecg_status trainer_run(struct trainer *t);
+void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
+
+/* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
+void trainer_request_stop(void);
+
+/* Sets t->meta.thresholds to NaN: none. */
+void trainer_forget_thresholds(struct trainer *t);
+
+/* state.c: RUN/checkpoints. */
+enum ecg_status trainer_save(struct trainer *t, bool is_best);
+/* Loads checkpoints/last when there is one; *found tells. */
+enum ecg_status trainer_load_last(struct trainer *t, bool *found);
+
+#endif

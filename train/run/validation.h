@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT
+ * The network as it stands over the validation part: loss, macro AUROC, and the thresholds that go with the weights. */
+#ifndef TRAIN_RUN_VALIDATION_H
+#define TRAIN_RUN_VALIDATION_H
+
+#include "core/status.h"
+
+struct trainer;
+
+struct validation {
+    double loss;        /* over all known entries of the part; NaN without any */
+    double macro_auroc; /* mean over labels with both classes; NaN for targets or without any */
+};
+/* Also puts the labels' Youden thresholds, chosen on this part, into t->meta. */
+enum ecg_status validation_run(struct trainer *t, struct validation *v);
+
+#endif
