@@ -81,13 +81,13 @@ static void free_file(struct h5_file *f) {
     free(f);
 }
 
-/* Closing the file closes whatever is still open in it. Files are written in the format of HDF5 1.8 (2008): unlike
- * the older default it has checksums over its metadata, so damage is found and not interpreted. */
-static hid_t access_properties(void) {
+/* Closing the file closes whatever is still open in it. New files are in the format of HDF5 1.8 (2008): unlike the
+ * older default it has checksums over its metadata, so damage is found and not interpreted. */
+static hid_t access_properties(bool writing) {
     hid_t plist = H5Pcreate(H5P_FILE_ACCESS);
     if (plist < 0) return plist;
     H5Pset_fclose_degree(plist, H5F_CLOSE_STRONG);
-    H5Pset_libver_bounds(plist, H5F_LIBVER_V18, H5F_LIBVER_V18);
+    if (writing) H5Pset_libver_bounds(plist, H5F_LIBVER_V18, H5F_LIBVER_V18);
     return plist;
 }
 
@@ -102,7 +102,7 @@ enum ecg_status h5_open(struct h5_file **out, const char *path) {
     f->bytes = (uint64_t)st.st_size;
 
     h5_begin();
-    hid_t access_list = access_properties();
+    hid_t access_list = access_properties(false);
     f->id = H5Fopen(path, H5F_ACC_RDONLY, access_list);
     enum ecg_status status = ECG_OK;
     if (f->id < 0)
@@ -125,7 +125,7 @@ enum ecg_status h5_create(struct h5_file **out, const char *path) {
     f->writing = true;
 
     h5_begin();
-    hid_t access_list = access_properties();
+    hid_t access_list = access_properties(true);
     f->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access_list);
     enum ecg_status status = ECG_OK;
     if (f->id < 0) status = h5_fail(ECG_ERR_CREATE, f, "/", "can't be created");
@@ -210,6 +210,24 @@ static bool total_bytes(const struct h5_info *info, uint64_t *total) {
     return true;
 }
 
+/* A filter that this HDF5 lacks (h5py's lzf) makes the data unreadable: better said here than after half a job. */
+static enum ecg_status check_filters(const struct h5_file *f, const char *name, hid_t plist) {
+    int n = H5Pget_nfilters(plist);
+    for (int i = 0; i < n; i++) {
+        unsigned flags, config;
+        size_t n_values = 0;
+        char filter[32] = "";
+        H5Z_filter_t id = H5Pget_filter2(plist, (unsigned)i, &flags, &n_values, NULL,
+                                         sizeof filter - 1, filter, &config);
+        if (id >= 0 && H5Zfilter_avail(id) <= 0)
+            return ecg_fail(ECG_ERR_DATA,
+                            "%s: %s: is compressed by \"%s\" (filter %d), which is not "
+                            "installed here; store it with gzip",
+                            f->path, name, filter, (int)id);
+    }
+    return ECG_OK;
+}
+
 /* Where the data lie, and whether the file can hold them. */
 static enum ecg_status describe_storage(const struct h5_file *f, const char *name, hid_t dataset,
                                         struct h5_info *info) {
@@ -222,7 +240,9 @@ static enum ecg_status describe_storage(const struct h5_file *f, const char *nam
     hsize_t chunk[H5_MAX_NDIM] = {0};
     int n_external = layout == H5D_CONTIGUOUS ? H5Pget_external_count(plist) : 0;
     bool chunked = layout == H5D_CHUNKED && H5Pget_chunk(plist, H5_MAX_NDIM, chunk) == info->ndim;
+    enum ecg_status status = chunked ? check_filters(f, name, plist) : ECG_OK;
     h5_drop(plist);
+    if (status != ECG_OK) return status;
     if (n_external != 0 || layout == H5D_VIRTUAL)
         return h5_fail(ECG_ERR_DATA, f, name,
                        "keeps its data in other files; copy them into this one");
@@ -273,8 +293,12 @@ out:
 
 enum ecg_status h5_open_dataset(const struct h5_file *f, const char *name, hid_t *id,
                                 struct h5_info *info) {
+    if (H5Oexists_by_name(f->id, name, H5P_DEFAULT) <= 0) {
+        H5Eclear2(H5E_DEFAULT); // "component not found" would only say it again
+        return h5_fail(ECG_ERR_DATA, f, name, "is not there");
+    }
     *id = H5Dopen2(f->id, name, H5P_DEFAULT);
-    if (*id < 0) return h5_fail(ECG_ERR_DATA, f, name, "is not there, or is no dataset");
+    if (*id < 0) return h5_fail(ECG_ERR_DATA, f, name, "is no dataset, or one that can't be read");
     enum ecg_status status = describe(f, name, *id, info);
     if (status != ECG_OK) h5_drop(*id);
     return status;

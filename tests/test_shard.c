@@ -363,7 +363,93 @@ static void flipped_bytes(void) {
     free(bytes);
 }
 
-int main(void) {
+/* ------------------------------------------------------------------ for the comparison with h5py */
+
+static void put_text(struct json_writer *w, const char *key, const char *text) {
+    json_put_key(w, key);
+    json_put_string(w, text);
+}
+
+static void put_schema(struct json_writer *w, const struct dataset *d) {
+    char *leads = NULL, *labels = NULL, *targets = NULL;
+    if (leads_format(&d->schema.leads, &leads) == ECG_OK) put_text(w, "leads", leads);
+    if (names_join(&d->schema.labels, &labels) == ECG_OK) put_text(w, "labels", labels);
+    if (names_join(&d->schema.targets, &targets) == ECG_OK) put_text(w, "targets", targets);
+    put_text(w, "units", d->schema.units);
+    put_text(w, "preprocessing", d->schema.preprocessing);
+    json_put_key(w, "sampling_rate");
+    json_put_number(w, d->schema.sampling_rate);
+    free(leads);
+    free(labels);
+    free(targets);
+}
+
+static enum ecg_status put_record(struct json_writer *w, struct dataset *d, size_t i) {
+    size_t n = (size_t)d->schema.leads.n * (size_t)d->schema.length;
+    int16_t ecg[4096];
+    float scale, targets[16];
+    uint8_t labels[16];
+    char *record_id = NULL, *patient_id = NULL;
+    if (n > 4096 || d->schema.labels.n > 16 || d->schema.targets.n > 16)
+        return ecg_fail(ECG_ERR_DATA, "too large for this test");
+    TRY(dataset_read(d, i, ecg, &scale));
+    TRY(dataset_labels(d, i, labels));
+    TRY(dataset_targets(d, i, targets));
+    TRY(dataset_record_id(d, i, &record_id));
+    enum ecg_status status = dataset_patient_id(d, i, &patient_id);
+    json_begin_object(w);
+    put_text(w, "record_id", record_id);
+    put_text(w, "patient_id", status == ECG_OK ? patient_id : "");
+    json_put_key(w, "scale");
+    json_put_number(w, scale);
+    json_put_key(w, "fold");
+    json_put_integer(w, d->fold != NULL ? d->fold[i] : -1);
+    json_put_key(w, "ecg");
+    json_begin_array(w);
+    for (size_t k = 0; k < n; k++) json_put_integer(w, ecg[k]);
+    json_end_array(w);
+    json_put_key(w, "labels");
+    json_begin_array(w);
+    for (int k = 0; k < d->schema.labels.n; k++) json_put_integer(w, labels[k]);
+    json_end_array(w);
+    json_put_key(w, "targets");
+    json_begin_array(w);
+    for (int k = 0; k < d->schema.targets.n; k++) json_put_number(w, targets[k]);
+    json_end_array(w);
+    json_end_object(w);
+    free(record_id);
+    free(patient_id);
+    return status;
+}
+
+/* All that a data set holds as JSON on stdout; exit code as the command line's. */
+static int dump(const char *path) {
+    struct json_writer w = {0};
+    struct dataset *d = NULL;
+    char *text = NULL;
+    enum ecg_status status;
+    TRY_OUT(dataset_open(&d, path));
+    json_begin_object(&w);
+    put_schema(&w, d);
+    json_put_key(&w, "records");
+    json_begin_array(&w);
+    for (size_t i = 0; i < d->n_records; i++) TRY_OUT(put_record(&w, d, i));
+    json_end_array(&w);
+    json_end_object(&w);
+    TRY_OUT(json_writer_take(&w, &text));
+    puts(text);
+out:
+    if (status != ECG_OK) fprintf(stderr, "%s\n", ecg_message());
+    free(text);
+    json_writer_free(&w);
+    dataset_close(d);
+    return ecg_exit_code(status);
+}
+
+int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "--dump") == 0) return dump(argv[2]);
+    if (argc == 4 && strcmp(argv[1], "--write") == 0)
+        return ecg_exit_code(shards_write(argv[2], strtoul(argv[3], NULL, 10)));
     CASE(write_and_read);
     CASE(summary);
     CASE(equal_input_gives_equal_bytes);
