@@ -73,23 +73,25 @@ static void add_wander(const struct sim_signal *s, const struct sim_plan *plan, 
 static void add_mains(const struct sim_signal *s, const struct sim_patient *p, double amount,
                       struct rng *r) {
     const double hz = p->mains_hz + sim_normal(r, 0, 0.02, -0.1, 0.1),
-                 mv = 0.004 * amount * sim_spread(r, 1, 1.0);
+                 mv = 0.003 * amount * sim_spread(r, 1, 1.0);
     /* A recorder's own filter has removed what its rate can't carry. */
     for (int harmonic = 1; harmonic <= 3; harmonic += 2)
         if (hz * harmonic < 0.42 * s->rate)
             add_electrode_tone(s, hz * harmonic, mv / (harmonic * harmonic), 0.6, r);
 }
 
-/* White noise of one spectral density at any rate, through the difference of two low-passes: a band that begins at `low`
- * and ends at `high` Hz. Bursts rise and fall like a breath. */
-static void add_muscle(const struct sim_signal *s, int electrode, double mv, struct rng *r) {
-    const double low = 1 - exp(-2 * SIM_PI * 15 / s->rate),
-                 high = 1 - exp(-2 * SIM_PI * 90 / s->rate);
+/* White noise of one spectral density at any rate, through low-passes whose differences are bands: 15 to 90 Hz (muscle)
+ * and 1 to 15 Hz (tremor and the skin's stretching, `tremor` times as dense). Bursts rise and fall like a breath. */
+static void add_muscle(const struct sim_signal *s, int electrode, double mv, double tremor,
+                       struct rng *r) {
+    const double pole[3] = {1 - exp(-2 * SIM_PI * 90 / s->rate),
+                            1 - exp(-2 * SIM_PI * 15 / s->rate),
+                            1 - exp(-2 * SIM_PI * 1 / s->rate)};
     const double white = mv * sqrt(s->rate / 500) * 3.2 / 65536;
     const double burst_hz = sim_between(r, 0.05, 0.3),
                  burst = sim_chance(r, 0.15) ? sim_between(r, 0.5, 2) : 0;
     const double burst_phase = sim_between(r, 0, 2 * SIM_PI);
-    double lead[SIM_LEADS], slow = 0, fast = 0, x[RUN];
+    double lead[SIM_LEADS], fast = 0, slow = 0, slowest = 0, x[RUN];
     electrode_in_leads(electrode, lead);
     for (int from = 0; from < s->length; from += RUN) {
         const int n = s->length - from < RUN ? s->length - from : RUN;
@@ -97,16 +99,16 @@ static void add_muscle(const struct sim_signal *s, int electrode, double mv, str
         const double size = white * (1 + burst * swell * swell);
         for (int k = 0; k < n; k += 2) {
             const uint32_t word = rng_u32(r); /* two uniform numbers */
-            for (int h = 0; h < 2; h++) {
+            for (int h = 0; h < 2 && k + h < n; h++) {
                 const double u = size * ((double)(word >> 16 * h & 0xffff) - 32767.5);
-                fast += high * (u - fast);
-                slow += low * (fast - slow);
-                if (k + h < n) x[k + h] = fast - slow;
+                fast += pole[0] * (u - fast);
+                slow += pole[1] * (fast - slow);
+                slowest += pole[2] * (slow - slowest);
+                x[k + h] = fast - slow + tremor * (slow - slowest);
             }
         }
-        for (int i = 0; i < SIM_LEADS; i++) {
+        for (int i = 0; i < SIM_LEADS; i++)
             if (lead[i] != 0) sim_add(s->lead[i] + from, x, lead[i], n);
-        }
     }
 }
 
@@ -133,6 +135,9 @@ void sim_noise_add(const struct sim_signal *s, const struct sim_plan *plan,
     add_wander(s, plan, level, r);
     add_mains(s, p, level, r);
     add_contact(s, level, r);
-    const double muscle = 0.012 * level * sim_spread(r, 1, 0.5);
-    for (int e = 0; e < ELECTRODES; e++) add_muscle(s, e, muscle * sim_spread(r, 1, 0.4), r);
+    const double muscle = 0.010 * level * sim_spread(r, 1, 0.5), tremor = sim_spread(r, 1.8, 0.6);
+    for (int e = 0; e < ELECTRODES; e++) {
+        const double mv = muscle * sim_spread(r, 1, 0.4);
+        add_muscle(s, e, mv, tremor, r);
+    }
 }

@@ -333,9 +333,9 @@ static void make_t(struct sim_complex *c, double end, const double v[3], struct 
     add_wave(c, 1e3 * (end - 2 * right), 1e3 * left, 1e3 * right, 1, v[0], v[1], v[2]);
 }
 
-/* From the J point, flat until the T wave takes over. */
-static void make_st(struct sim_complex *c, double end, const double v[3]) {
-    struct sim_wave w = {.top = 0.006, .hold = 0.12 * end, .left = 0.014, .right = 0.18 * end};
+/* From the J point, flat, then into the T wave; `slope`: how far its end reaches, as a part of J to the end of T. */
+static void make_st(struct sim_complex *c, double end, double slope, const double v[3]) {
+    struct sim_wave w = {.top = 0.006, .hold = 0.12 * end, .left = 0.014, .right = slope * end};
     memcpy(w.v, v, sizeof w.v);
     c->w[c->n++] = w;
 }
@@ -403,13 +403,14 @@ static void make_repolarisation(struct sim_shape *s, const struct sim_patient *p
     if (plan->has[SIM_LBBB]) discordant_t(&s->qrs, sim_between(r, 0.22, 0.42), t, st);
     if (plan->has[SIM_LVH] && sim_chance(r, 0.75))
         discordant_t(&s->qrs, sim_between(r, 0.08, 0.2), t, st);
-    if (plan->has[SIM_INFERIOR_ST] || plan->has[SIM_ANTERIOR_ST]) {
+    const bool is_injured = plan->has[SIM_INFERIOR_ST] || plan->has[SIM_ANTERIOR_ST];
+    if (is_injured) {
         injury(p, plan, st, r);
         const double follow = sim_between(r, 0.5, 1.4);
         for (int k = 0; k < 3; k++) t[k] = 0.6 * t[k] + follow * st[k];
     }
     for (int k = 0; k < 3; k++) t[k] *= s->smallness, st[k] *= s->smallness;
-    make_st(&s->t, end, st);
+    make_st(&s->t, end, is_injured ? 0.25 : 0.18, st);
     make_t(&s->t, end, t, r);
     if (plan->repolarisation == SIM_T_BIPHASIC) { /* an opposite first half */
         const struct sim_wave main = s->t.w[1];
@@ -434,7 +435,7 @@ static void make_pvc(struct sim_shape *s, const struct sim_patient *p, struct rn
     set_duration(&s->pvc, s->pvc_s);
     double t[3], st[3];
     discordant_t(&s->pvc, sim_between(r, 0.3, 0.5), t, st);
-    make_st(&s->pvc_t, s->qt - s->qrs_s, st);
+    make_st(&s->pvc_t, s->qt - s->qrs_s, 0.18, st);
     make_t(&s->pvc_t, s->qt - s->qrs_s, t, r);
 }
 
