@@ -7,11 +7,11 @@
 # EINTHOVEN_NO_INSTALL=1: only says what is missing and then exits 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages=(gcc make pkg-config libhdf5-dev libdeflate-dev libjansson-dev libyaml-dev libxxhash-dev)
+packages=(gcc libc6-dev make pkg-config libhdf5-dev libdeflate-dev libjansson-dev libyaml-dev libxxhash-dev)
 case ${1:-} in
 '') ;;
 test)
-    packages+=(g++ clang-format python3 python3-venv python3-numpy python3-scipy python3-h5py
+    packages+=(g++ clang-format ca-certificates python3 python3-venv python3-numpy python3-scipy python3-h5py
         python3-sklearn python3-torch)
     ;;
 *)
