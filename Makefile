@@ -32,6 +32,7 @@ LIBS       := $(PKG_LIBS) -ldl -lm
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 KEY        := $(shell printf '%s' '$(CC) $(CC_VERSION) $(ALL_CFLAGS)' | cksum | cut -d' ' -f1)
 OBJ        := $(BUILD)/obj-$(KEY)
+GIT        := $(if $(wildcard .git),$(shell git describe --always --dirty 2>/dev/null))
 
 SOURCES := $(sort $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c data/*.c data/*/*.c \
              checkpoints/*.c train/*/*.c))
@@ -68,6 +69,14 @@ $(LIB): $(LIB_OBJ) $(OBJ)/members
 $(OBJ)/members: always
 	@mkdir -p $(@D)
 	@echo '$(LIB_OBJ)' | cmp -s - $@ || echo '$(LIB_OBJ)' > $@
+
+# The commit that is built, for --version and manifests: changes with the checkout and rebuilds one file.
+$(OBJ)/git: always
+	@mkdir -p $(@D)
+	@echo '$(GIT)' | cmp -s - $@ || echo '$(GIT)' > $@
+
+$(OBJ)/train/run/version.o: $(OBJ)/git
+$(OBJ)/train/run/version.o: ALL_CFLAGS += $(if $(GIT),-DEINTHOVEN_GIT='"$(GIT)"')
 
 # SIMD levels: one file a level, chosen at run time (kernels/cpu/dispatch). Kernels are worth -O3.
 $(OBJ)/kernels/cpu/%.o: ALL_CFLAGS += -O3
