@@ -106,12 +106,16 @@ static enum ecg_status check_target(const char *path) {
     return ECG_OK;
 }
 
+#define TEMPORARY ".tmp-"
+#define DIGITS    "0123456789"
+
 /* Creates "path.tmp-PID-N" with the first N that is free. */
 static int create_temporary(const char *path, char *name, size_t size) {
     static atomic_uint serial;
     int fd;
     do {
-        snprintf(name, size, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&serial, 1u));
+        snprintf(name, size, "%s" TEMPORARY "%ld-%u", path, (long)getpid(),
+                 atomic_fetch_add(&serial, 1u));
         fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     } while (fd < 0 && errno == EEXIST);
     return fd;
@@ -349,6 +353,34 @@ enum ecg_status file_list_dir(struct file_list *l, const char *dir, const char *
         file_list_free(l);
     else if (l->n > 1)
         qsort(l->names, l->n, sizeof *l->names, compare_names);
+    return status;
+}
+
+/* Whether a name is one that create_temporary gives. */
+static bool is_temporary(const char *name) {
+    const char *mark = NULL;
+    for (const char *at = name; (at = strstr(at, TEMPORARY)) != NULL; at++) mark = at;
+    if (!mark) return false;
+    const char *pid = mark + strlen(TEMPORARY);
+    size_t n = strspn(pid, DIGITS);
+    if (n == 0 || pid[n] != '-') return false;
+    const char *serial = pid + n + 1;
+    n = strspn(serial, DIGITS);
+    return n > 0 && serial[n] == '\0';
+}
+
+enum ecg_status file_remove_temporaries(const char *dir) {
+    struct file_list files;
+    TRY(file_list_dir(&files, dir, "", true));
+    enum ecg_status status = ECG_OK;
+    for (size_t i = 0; i < files.n && status == ECG_OK; i++) {
+        if (!is_temporary(files.names[i])) continue;
+        char *path = NULL;
+        status = file_join(&path, dir, files.names[i]);
+        if (status == ECG_OK) status = file_remove_tree(path);
+        free(path);
+    }
+    file_list_free(&files);
     return status;
 }
 

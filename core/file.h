@@ -50,6 +50,8 @@ struct file_list {
 };
 enum ecg_status file_list_dir(struct file_list *l, const char *dir, const char *suffix, bool recursive);
 void file_list_free(struct file_list *l);
+/* Removes what killed writers left anywhere below `dir`: "NAME.tmp-PID-N". Only for a folder that nobody else writes to. */
+enum ecg_status file_remove_temporaries(const char *dir);
 
 /* "dir/name" in fresh memory. */
 enum ecg_status file_join(char **out, const char *dir, const char *name);

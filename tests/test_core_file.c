@@ -173,6 +173,16 @@ static void killed_writer(void) {
         file_list_dir(&l, in_tmp("kill"), ".h5", true)); /* what it left is not taken for data */
     CHECK(l.n == 1);
     file_list_free(&l);
+    static const char *const others[] = {"kill/x.tmp-1", "kill/x.tmp-a-1", "kill/x.tmp-1-2b"};
+    for (int i = 0; i < 3; i++) CHECK_OK(file_write(in_tmp(others[i]), "x", 1));
+    CHECK_OK(file_list_dir(&l, in_tmp("kill"), "", true));
+    CHECK(l.n == 5);
+    file_list_free(&l);
+    CHECK_OK(file_remove_temporaries(in_tmp("."))); /* below a folder too */
+    CHECK_OK(file_list_dir(&l, in_tmp("kill"), "", true));
+    CHECK(l.n == 4 && holds(in_tmp("kill/x.h5"), "old"));
+    file_list_free(&l);
+    CHECK_FAILS(file_remove_temporaries(in_tmp("none")), ECG_ERR_NOINPUT, "none");
 }
 
 static void lists(void) {

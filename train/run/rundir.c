@@ -76,7 +76,7 @@ enum ecg_status rundir_lock(const char *run, int *fd) {
     TRY(file_mkdirs(run));
     *fd = open(run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*fd < 0) return ecg_fail(ECG_ERR_CREATE, "%s: %s", run, strerror(errno));
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return ECG_OK;
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return file_remove_temporaries(run);
     int error = errno;
     close(*fd);
     *fd = -1;

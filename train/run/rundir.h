@@ -11,8 +11,8 @@
 
 /* Looks only. Without resume `run` must not exist or be empty, else ECG_ERR_CREATE. */
 enum ecg_status rundir_check(const char *run, bool resume);
-/* Makes the folder and holds its lock until the process ends (flock on the folder); *fd is the caller's to close. Another
- * process that holds it: ECG_ERR_CREATE. */
+/* Makes the folder, locks it (flock) until the caller closes *fd, and removes what a killed run left half-written. Another
+ * process that holds the lock: ECG_ERR_CREATE. *fd is -1 where there is nothing to close. */
 enum ecg_status rundir_lock(const char *run, int *fd);
 /* Writes config.yaml (resolved) and manifest.json (versions, git, data, host, command). A config.yaml that
  * is there already (resume) must be the same in every line but for the keys that don't touch the result (threads,

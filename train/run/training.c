@@ -205,7 +205,7 @@ static enum ecg_status load_initial(struct trainer *t, const struct config *c) {
 
 /* ------------------------------------------------------------------ the run */
 
-static enum ecg_status train_locked(struct trainer *t, const struct training_options *o) {
+static enum ecg_status train(struct trainer *t, const struct training_options *o) {
     TRY(rundir_describe(o->out, t->config, o->command, &t->train, t->has_valid ? &t->valid : NULL));
     bool found = false;
     if (o->resume) TRY(trainer_load_last(t, &found));
@@ -217,14 +217,6 @@ static enum ecg_status train_locked(struct trainer *t, const struct training_opt
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
     TRY(journal_open(&t->journal, o->out, found ? t->at.step : -1));
     return trainer_run(t);
-}
-
-static enum ecg_status train(struct trainer *t, const struct training_options *o) {
-    int lock = -1;
-    TRY(rundir_lock(o->out, &lock));
-    enum ecg_status status = train_locked(t, o);
-    if (lock >= 0) close(lock);
-    return status;
 }
 
 static enum ecg_status test_result(const struct config *c, const char *run) {
@@ -240,6 +232,7 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     struct config c = {0};
     struct trainer t = {.config = &c, .run = o->out};
     struct leads leads;
+    int lock = -1;
     enum ecg_status status;
     TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
     TRY_OUT(rundir_check(o->out, o->resume));
@@ -257,10 +250,12 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     TRY_OUT(describe_outputs(&t, &leads));
     TRY_OUT(load_initial(&t, &c));
     TRY_OUT(trainer_prepare(&t));
+    TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
     trainer_free(&t);
     if (status == ECG_OK) status = test_result(&c, o->out);
+    if (lock >= 0) close(lock);
     config_free(&c);
     return status;
 }
@@ -283,6 +278,7 @@ enum ecg_status finetune_run(const struct training_options *o) {
     struct leads wanted, leads;
     struct names columns;
     bool targets = false;
+    int lock = -1;
     enum ecg_status status;
     TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
     TRY_OUT(rundir_check(o->out, o->resume));
@@ -302,11 +298,13 @@ enum ecg_status finetune_run(const struct training_options *o) {
     if (c.head.freeze) net1d_freeze_backbone(&t.net, true);
     TRY_OUT(trainer_prepare(&t));
     if (targets) TRY_OUT(head_fit_targets(&t));
+    TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
     network_free(&g);
     trainer_free(&t);
     if (status == ECG_OK) status = test_result(&c, o->out);
+    if (lock >= 0) close(lock);
     config_free(&c);
     return status;
 }
