@@ -92,38 +92,77 @@ void sim_render_beats(const struct sim_signal *s, const struct sim_beats *b,
     }
 }
 
-/* Fibrillation after Stridh and Soernmo 2001: a few harmonics of a frequency and an amplitude that both wander; two
- * directions with their own phases, so that the leads are not copies of each other. Flutter is the same with neither. */
+/* Fibrillation after Stridh and Soernmo 2001: a few harmonics of a frequency and an amplitude that both wander. Flutter is
+ * the same where nothing wanders. */
+struct atrial_wave {
+    double hz, start;               /* Hz, radians */
+    double sway_hz[2], sway_rad[2]; /* of the phase */
+    double swell_hz, swell;         /* of the amplitude */
+    double sharp;                   /* size of the second harmonic */
+};
+
+static struct atrial_wave draw_fibrillation(double hz, struct rng *r) {
+    struct atrial_wave w = {.hz = hz, .start = sim_between(r, 0, 2 * SIM_PI)};
+    w.sway_hz[0] = sim_between(r, 0.1, 0.4);
+    w.sway_hz[1] = sim_between(r, 0.8, 1.8);
+    w.sway_rad[0] = sim_between(r, 0.5, 2.5);
+    w.sway_rad[1] = sim_between(r, 0.1, 0.5);
+    w.swell_hz = sim_between(r, 0.15, 0.9);
+    w.swell = sim_between(r, 0.2, 0.6);
+    w.sharp = sim_between(r, 0.1, 0.5);
+    return w;
+}
+
+/* A sine that is turned on from sample to sample. */
+struct turning {
+    double sn, cs, step_sn, step_cs;
+};
+
+static struct turning turning_at(double hz, double phase, double t, double step) {
+    const double turns = 2 * SIM_PI * hz;
+    return (struct turning){sin(turns * t + phase), cos(turns * t + phase), sin(turns * step),
+                            cos(turns * step)};
+}
+
+static double turn_on(struct turning *x) {
+    const double now = x->sn;
+    x->sn = now * x->step_cs + x->cs * x->step_sn;
+    x->cs = x->cs * x->step_cs - now * x->step_sn;
+    return now;
+}
+
+/* g: n samples of the wave from sample `from` on. */
+static void atrial_run(const struct atrial_wave *w, double rate, int from, int n, double *g) {
+    const double t = from / rate, step = 1 / rate;
+    struct turning slow = turning_at(w->sway_hz[0], 0, t, step),
+                   quick = turning_at(w->sway_hz[1], 0, t, step);
+    struct turning swell = turning_at(w->swell_hz, w->start, t, step);
+    for (int k = 0; k < n; k++) {
+        const double steady = 2 * SIM_PI * w->hz * ((from + k) / rate) + w->start;
+        const double phase =
+            steady + w->sway_rad[0] * turn_on(&slow) + w->sway_rad[1] * turn_on(&quick);
+        const double sn = sin(phase), cs = cos(phase);
+        /* the second and third harmonic by the double and triple angle */
+        const double wave = sn + w->sharp * (2 * sn * cs) + 0.4 * w->sharp * sn * (3 - 4 * sn * sn);
+        g[k] = wave * (1 + w->swell * turn_on(&swell));
+    }
+}
+
 void sim_render_atria(const struct sim_signal *s, const struct sim_shape *shape,
                       const struct sim_plan *plan, const struct sim_patient *p, struct rng *r) {
     if (plan->atrial_mv <= 0) return;
     /* The atria lie behind V1; further leads see less of them than of a dipole at the heart's centre. */
     static const double nearness[6] = {1, 0.6, 0.4, 0.35, 0.35, 0.35};
-    const bool is_flutter = plan->has[SIM_FLUTTER];
+    /* Two directions with their own phases: the leads are not copies of each other. */
     for (int d = 0; d < 2; d++) {
-        const double start = is_flutter ? 0.6 * d : sim_between(r, 0, 2 * SIM_PI);
-        const double sway_hz[2] = {sim_between(r, 0.1, 0.4), sim_between(r, 0.8, 1.8)};
-        const double sway_rad[2] = {is_flutter ? 0 : sim_between(r, 0.5, 2.5),
-                                    is_flutter ? 0 : sim_between(r, 0.1, 0.5)};
-        const double swell_hz = sim_between(r, 0.15, 0.9),
-                     swell = is_flutter ? 0 : sim_between(r, 0.2, 0.6);
-        const double sharp = is_flutter ? 0.5 : sim_between(r, 0.1, 0.5);
+        struct atrial_wave w = {.hz = plan->atrial_hz, .start = 0.6 * d, .sharp = 0.5};
+        if (!plan->has[SIM_FLUTTER]) w = draw_fibrillation(plan->atrial_hz, r);
         double amplitude[SIM_LEADS], g[RUN];
         sim_project(p->field, shape->atrial[d], amplitude);
         for (int i = SIM_V1; i < SIM_LEADS; i++) amplitude[i] *= nearness[i - SIM_V1];
         for (int from = 0; from < s->length; from += RUN) {
             const int n = s->length - from < RUN ? s->length - from : RUN;
-            for (int k = 0; k < n; k++) {
-                const double t = (from + k) / s->rate, turns = 2 * SIM_PI * t;
-                const double phase = turns * plan->atrial_hz + start +
-                                     sway_rad[0] * sin(turns * sway_hz[0]) +
-                                     sway_rad[1] * sin(turns * sway_hz[1]);
-                const double sn = sin(phase), cs = cos(phase);
-                /* sin + sharp sin2/... : the second and third harmonic by the double and triple angle */
-                const double wave =
-                    sn + sharp * (2 * sn * cs) + 0.4 * sharp * sn * (3 - 4 * sn * sn);
-                g[k] = wave * (1 + swell * sin(turns * swell_hz + start));
-            }
+            atrial_run(&w, s->rate, from, n, g);
             add_run(s, from, n, g, amplitude);
         }
     }
