@@ -51,7 +51,11 @@ enum ecg_status names_parse(struct names *s, const char *text, const char *where
 
 enum ecg_status names_join(const struct names *s, char **text) {
     size_t total = 1;
-    for (int i = 0; i < s->n; i++) total += strlen(s->v[i]) + 1;
+    for (int i = 0; i < s->n; i++) {
+        if (strchr(s->v[i], '\n') != NULL)
+            return ecg_fail(ECG_ERR_DATA, "\"%s\": a column's name can't hold a newline", s->v[i]);
+        total += strlen(s->v[i]) + 1;
+    }
     TRY(MEM_NEW(text, total));
     char *to = *text;
     for (int i = 0; i < s->n; i++) {

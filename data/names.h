@@ -15,7 +15,7 @@ struct names {
 /* From a name a line; a newline at the end and CRLF are fine. An empty or repeated name is ECG_ERR_DATA; `where`
  * ("a.h5: /labels: attribute names") stands before the message. */
 enum ecg_status names_parse(struct names *s, const char *text, const char *where);
-/* A name a line, without a newline at the end; fresh. */
+/* A name a line, without a newline at the end; fresh. A name that holds a newline: ECG_ERR_DATA. */
 enum ecg_status names_join(const struct names *s, char **text);
 enum ecg_status names_copy(struct names *out, const struct names *s);
 bool names_equal(const struct names *a, const struct names *b); /* same names in the same order */

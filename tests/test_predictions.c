@@ -16,7 +16,8 @@
 #define N 3
 #define K 2
 
-static char *names[] = {"AF", "a, \"b\""};
+static char *name_list[] = {"AF", "a, \"b\""};
+static const struct names names = {2, name_list};
 static const char *const ids[N] = {"r/0", "r,1", "\xc3\xa9"};
 static const float values[N][K] = {{0, -1.5f}, {3.25f, 100}, {-100, 1e-20f}};
 static char path[4200];
@@ -35,7 +36,7 @@ static size_t files_in_tmp(void) {
 }
 
 static enum ecg_status write_rows(const char *name, enum predictions_kind kind,
-                                  char *const *columns, size_t rows, bool commit) {
+                                  const struct names *columns, size_t rows, bool commit) {
     struct predictions_out p;
     TRY(predictions_open(&p, in_tmp(name), kind, columns, K));
     enum ecg_status status = ECG_OK;
@@ -49,10 +50,10 @@ static enum ecg_status write_rows(const char *name, enum predictions_kind kind,
 
 static void csv_of_labels_and_targets(void) {
     struct csv c;
-    if (CHECK_OK(write_rows("labels.csv", PREDICTIONS_LABELS, names, N, true)) &&
+    if (CHECK_OK(write_rows("labels.csv", PREDICTIONS_LABELS, &names, N, true)) &&
         CHECK_OK(csv_read(&c, path))) {
         CHECK(c.n_rows == N && c.n_columns == 1 + K);
-        CHECK_STR(c.header[2], names[1]);
+        CHECK_STR(c.header[2], names.v[1]);
         for (size_t i = 0; i < N; i++) {
             CHECK_STR(c.cells[i * 3], ids[i]);
             for (size_t k = 0; k < K; k++) {
@@ -62,7 +63,7 @@ static void csv_of_labels_and_targets(void) {
         }
         csv_free(&c);
     }
-    if (CHECK_OK(write_rows("targets.CSV", PREDICTIONS_TARGETS, names, N, true)) &&
+    if (CHECK_OK(write_rows("targets.CSV", PREDICTIONS_TARGETS, &names, N, true)) &&
         CHECK_OK(csv_read(&c, path))) {
         CHECK(strtof(c.cells[5], NULL) == 100 && strtof(c.cells[8], NULL) == 1e-20f);
         csv_free(&c);
@@ -72,7 +73,7 @@ static void csv_of_labels_and_targets(void) {
 static void h5_reads_back(void) {
     struct predictions p;
     struct h5_file *f;
-    if (!CHECK_OK(write_rows("labels.h5", PREDICTIONS_LABELS, names, N, true))) return;
+    if (!CHECK_OK(write_rows("labels.h5", PREDICTIONS_LABELS, &names, N, true))) return;
     if (CHECK_OK(predictions_read(&p, path))) {
         CHECK(p.n == N && p.n_columns == K && !memcmp(p.logits, values, sizeof values));
         for (size_t i = 0; i < N; i++) CHECK_STR(p.ids[i], ids[i]);
@@ -87,7 +88,7 @@ static void h5_reads_back(void) {
             CHECK(prob[i] == (float)evaluation_prob((double)(&values[0][0])[i]));
         CHECK_OK(h5_close(f));
     }
-    if (CHECK_OK(write_rows("targets.hdf5", PREDICTIONS_TARGETS, names, N, true)) &&
+    if (CHECK_OK(write_rows("targets.hdf5", PREDICTIONS_TARGETS, &names, N, true)) &&
         CHECK_OK(h5_open(&f, path))) {
         CHECK(h5_has(f, "logits") && !h5_has(f, "prob"));
         CHECK_OK(h5_close(f));
@@ -110,19 +111,19 @@ static void embeddings(void) {
     struct predictions p;
     CHECK_FAILS(predictions_read(&p, path), ECG_ERR_DATA, "logits");
     CHECK_FAILS(write_rows("e.csv", PREDICTIONS_EMBEDDING, NULL, N, true), ECG_ERR_USAGE, ".h5");
-    CHECK_FAILS(write_rows("e.txt", PREDICTIONS_LABELS, names, N, true), ECG_ERR_USAGE,
+    CHECK_FAILS(write_rows("e.txt", PREDICTIONS_LABELS, &names, N, true), ECG_ERR_USAGE,
                 ".csv or .h5");
-    CHECK_FAILS(write_rows("absent/e.h5", PREDICTIONS_LABELS, names, N, true), ECG_ERR_CREATE,
+    CHECK_FAILS(write_rows("absent/e.h5", PREDICTIONS_LABELS, &names, N, true), ECG_ERR_CREATE,
                 "absent");
 }
 
 static void whole_or_not_there(void) {
     size_t before = files_in_tmp();
-    CHECK_OK(write_rows("half.h5", PREDICTIONS_LABELS, names, 2, false));
-    CHECK_OK(write_rows("half.csv", PREDICTIONS_LABELS, names, 2, false));
+    CHECK_OK(write_rows("half.h5", PREDICTIONS_LABELS, &names, 2, false));
+    CHECK_OK(write_rows("half.csv", PREDICTIONS_LABELS, &names, 2, false));
     CHECK(files_in_tmp() == before); /* neither the file nor what waited beside it */
-    CHECK_OK(write_rows("whole.h5", PREDICTIONS_LABELS, names, 1, true));
-    CHECK_OK(write_rows("whole.h5", PREDICTIONS_LABELS, names, 2, false)); /* the old one stays */
+    CHECK_OK(write_rows("whole.h5", PREDICTIONS_LABELS, &names, 1, true));
+    CHECK_OK(write_rows("whole.h5", PREDICTIONS_LABELS, &names, 2, false)); /* the old one stays */
     CHECK(files_in_tmp() == before + 1);
     struct predictions p;
     if (CHECK_OK(predictions_read(&p, in_tmp("whole.h5")))) CHECK(p.n == 1);
@@ -131,7 +132,7 @@ static void whole_or_not_there(void) {
 
 static void no_record_at_all(void) {
     struct predictions p;
-    if (!CHECK_OK(write_rows("none.h5", PREDICTIONS_LABELS, names, 0, true))) return;
+    if (!CHECK_OK(write_rows("none.h5", PREDICTIONS_LABELS, &names, 0, true))) return;
     if (CHECK_OK(predictions_read(&p, path))) CHECK(p.n == 0 && p.n_columns == K);
     predictions_free(&p);
 }

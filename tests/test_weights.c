@@ -83,10 +83,8 @@ static char *leads[] = {"II", "V5"}, *names[] = {"AF", "a \"b\"", "c"};
 static double thresholds[] = {0.1, NAN, 2.0 / 3};
 
 static struct weights_meta full_meta(void) {
-    return (struct weights_meta){.leads = leads,
-                                 .n_leads = 2,
-                                 .outputs = names,
-                                 .n_outputs = 3,
+    return (struct weights_meta){.leads = {2, leads},
+                                 .outputs = {3, names},
                                  .preset = "official",
                                  .normalize = "record",
                                  .thresholds = thresholds};
@@ -111,9 +109,9 @@ static void check_config(const struct net1d_config *a, const struct net1d_config
 static void check_meta(const struct safetensors *s) {
     struct weights_meta m;
     if (!CHECK_OK(weights_read_meta(s, &m))) return;
-    CHECK(m.n_leads == 2 && m.n_outputs == 3 && !m.is_targets);
-    CHECK_STR(m.leads[1], "V5");
-    CHECK_STR(m.outputs[1], names[1]);
+    CHECK(m.leads.n == 2 && m.outputs.n == 3 && !m.is_targets);
+    CHECK_STR(m.leads.v[1], "V5");
+    CHECK_STR(m.outputs.v[1], names[1]);
     CHECK_STR(m.preset, "official");
     CHECK_STR(m.normalize, "record");
     CHECK(m.thresholds && m.thresholds[0] == 0.1 && isnan(m.thresholds[1]) &&
@@ -162,14 +160,14 @@ static void round_trip(void) {
 static void targets_are_targets(void) {
     struct net1d_config c = small(false, 1);
     char *age = "age";
-    struct weights_meta m = {.outputs = &age, .n_outputs = 1, .is_targets = true}, read;
+    struct weights_meta m = {.outputs = {1, &age}, .is_targets = true}, read;
     struct net1d net;
     struct safetensors s = {0};
     if (!make(&net, &c, 0)) return;
     if (save_and_open(&net, "targets", &m, &s) && CHECK_OK(weights_read_meta(&s, &read))) {
-        CHECK(read.is_targets && read.n_outputs == 1 && !read.preset && !read.thresholds &&
-              !read.n_leads);
-        CHECK_STR(read.outputs[0], "age");
+        CHECK(read.is_targets && read.outputs.n == 1 && !read.preset && !read.thresholds &&
+              !read.leads.n);
+        CHECK_STR(read.outputs.v[0], "age");
         weights_meta_free(&read);
     }
     safetensors_close(&s);
@@ -391,7 +389,7 @@ static void foreign_weights(void) {
     if (!CHECK_OK(safetensors_open(&s, path))) return;
     if (CHECK_OK(weights_read_config(&s, &c)) && CHECK_OK(weights_read_meta(&s, &m))) {
         CHECK(!c.batch_norm && c.dropout == 0 && c.stride == 2 && c.length == 0);
-        CHECK(m.n_outputs == 0 && m.n_leads == 0 && !m.preset);
+        CHECK(m.outputs.n == 0 && m.leads.n == 0 && !m.preset);
         c.length = 500;
         if (CHECK_OK(net1d_create(&net, &c, ops, dev, 1, false)) &&
             CHECK_OK(weights_load(&net, &s, WEIGHTS_ALL, &r)))

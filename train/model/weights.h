@@ -15,21 +15,19 @@
 
 #include "checkpoints/safetensors.h"
 #include "core/status.h"
+#include "data/names.h"
 #include "train/model/net1d.h"
 
 /* What the tensors don't say. Strings and arrays belong to the struct (weights_meta_free); what a file leaves unsaid is
  * NULL or 0: foreign weights say nothing. */
 struct weights_meta {
-    char **leads; /* (n_leads) in the order of the input's channels */
-    size_t n_leads;
-    char **outputs; /* (n_outputs) label or target names, in the order of the logits */
-    size_t n_outputs;
+    struct names leads;   /* in the order of the input's channels */
+    struct names outputs; /* labels or targets, in the order of the logits */
     bool is_targets;      /* the outputs are values of targets, not logits of labels */
     char *preset;         /* the shards' `preprocessing` that it was trained on */
     char *normalize;      /* "record", "lead", "none" */
     double sampling_rate; /* Hz, of the records that it was trained on; 0 = not said */
-    double *
-        thresholds; /* (n_outputs) p >= t is positive; NaN: none for this label; NULL: none at all */
+    double *thresholds;   /* (outputs.n) p >= t is positive; NaN: none for this label; NULL: none at all */
 };
 
 /* The network of a file: leads, widths, blocks, kernel, group width and outputs from the tensors' shapes; batch_norm,

@@ -120,26 +120,6 @@ enum ecg_status weights_read_config(const struct safetensors *s, struct net1d_co
 
 /* ---- names and thresholds ---- */
 
-static void free_names(char **names, size_t n) {
-    for (size_t i = 0; names && i < n; i++) free(names[i]);
-    free(names);
-}
-
-/* "a\nb\n" or "a\nb" -> a, b */
-static enum ecg_status split_lines(const char *text, char ***names, size_t *n) {
-    size_t cap = 0;
-    while (*text) {
-        size_t length = strcspn(text, "\n");
-        TRY(mem_grow((void **)names, &cap, *n + 1, sizeof **names));
-        char *name;
-        TRY(MEM_NEW(&name, length + 1));
-        memcpy(name, text, length);
-        (*names)[(*n)++] = name;
-        text += length + (text[length] == '\n');
-    }
-    return ECG_OK;
-}
-
 static enum ecg_status read_leads(const struct safetensors *s, struct weights_meta *m) {
     struct json *model;
     TRY(model_json(s, &model));
@@ -147,21 +127,15 @@ static enum ecg_status read_leads(const struct safetensors *s, struct weights_me
     enum ecg_status status = ECG_OK;
     if (!leads) goto out;
     if (!json_is_array(leads)) TRY_OUT(bad_meta(s, MODEL, "in_leads is not a list"));
-    TRY_OUT(MEM_NEW(&m->leads, json_size(leads)));
-    for (; m->n_leads < json_size(leads); m->n_leads++) {
-        const char *name = json_string(json_at(leads, m->n_leads));
+    TRY_OUT(MEM_NEW(&m->leads.v, json_size(leads)));
+    for (; (size_t)m->leads.n < json_size(leads); m->leads.n++) {
+        const char *name = json_string(json_at(leads, (size_t)m->leads.n));
         if (!name) TRY_OUT(bad_meta(s, MODEL, "in_leads holds something other than names"));
-        TRY_OUT(mem_strdup(&m->leads[m->n_leads], name));
+        TRY_OUT(mem_strdup(&m->leads.v[m->leads.n], name));
     }
 out:
     json_free(model);
     return status;
-}
-
-static size_t output_index(const struct weights_meta *m, const char *name) {
-    size_t i = 0;
-    while (i < m->n_outputs && strcmp(m->outputs[i], name)) i++;
-    return i;
 }
 
 static enum ecg_status read_thresholds(const struct safetensors *s, struct weights_meta *m) {
@@ -172,13 +146,12 @@ static enum ecg_status read_thresholds(const struct safetensors *s, struct weigh
     if (json_parse(&root, text, strlen(text), THRESHOLDS) != ECG_OK)
         return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
     if (!json_is_object(root)) TRY_OUT(bad_meta(s, THRESHOLDS, "not an object"));
-    TRY_OUT(MEM_NEW(&m->thresholds, m->n_outputs));
-    for (size_t i = 0; i < m->n_outputs; i++) m->thresholds[i] = NAN;
+    TRY_OUT(MEM_NEW(&m->thresholds, (size_t)m->outputs.n));
+    for (int i = 0; i < m->outputs.n; i++) m->thresholds[i] = NAN;
     for (size_t i = 0; i < json_size(root); i++) {
         const struct json *value = json_value_at(root, i);
-        size_t output = output_index(m, json_key_at(root, i));
-        if (output == m->n_outputs)
-            TRY_OUT(bad_meta(s, THRESHOLDS, "a name that is not an output's"));
+        int output = names_find(&m->outputs, json_key_at(root, i));
+        if (output < 0) TRY_OUT(bad_meta(s, THRESHOLDS, "a name that is not an output's"));
         if (!json_is_number(value) && !json_is_null(value))
             TRY_OUT(bad_meta(s, THRESHOLDS, "something other than numbers"));
         m->thresholds[output] = json_number(value); /* null: NaN */
@@ -203,6 +176,12 @@ static enum ecg_status read_rate(const struct safetensors *s, struct weights_met
     return ECG_OK;
 }
 
+static enum ecg_status read_names(const struct safetensors *s, const char *key, const char *text,
+                                  struct names *names) {
+    if (names_parse(names, text, key) == ECG_OK) return ECG_OK;
+    return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
+}
+
 static enum ecg_status read_all(const struct safetensors *s, struct weights_meta *m) {
     int n_leads, n_outputs;
     TRY(extent(s, "first_conv.conv.weight", 3, 1, &n_leads));
@@ -212,13 +191,14 @@ static enum ecg_status read_all(const struct safetensors *s, struct weights_meta
     if (labels && targets)
         return bad_meta(s, TARGETS, "the outputs can't be both labels and targets");
     m->is_targets = targets != NULL;
-    if (labels || targets) TRY(split_lines(labels ? labels : targets, &m->outputs, &m->n_outputs));
-    if (m->n_leads && m->n_leads != (size_t)n_leads)
-        return ecg_fail(ECG_ERR_DATA, "%s: metadata name %zu leads, the network takes %d", s->path,
-                        m->n_leads, n_leads);
-    if (m->n_outputs && m->n_outputs != (size_t)n_outputs)
-        return ecg_fail(ECG_ERR_DATA, "%s: metadata name %zu outputs, the network has %d", s->path,
-                        m->n_outputs, n_outputs);
+    if (labels) TRY(read_names(s, LABELS, labels, &m->outputs));
+    if (targets) TRY(read_names(s, TARGETS, targets, &m->outputs));
+    if (m->leads.n && m->leads.n != n_leads)
+        return ecg_fail(ECG_ERR_DATA, "%s: metadata name %d leads, the network takes %d", s->path,
+                        m->leads.n, n_leads);
+    if (m->outputs.n && m->outputs.n != n_outputs)
+        return ecg_fail(ECG_ERR_DATA, "%s: metadata name %d outputs, the network has %d", s->path,
+                        m->outputs.n, n_outputs);
     TRY(copy_text(s, PRESET, &m->preset));
     TRY(copy_text(s, NORMALIZE, &m->normalize));
     TRY(read_rate(s, m));
@@ -233,8 +213,8 @@ enum ecg_status weights_read_meta(const struct safetensors *s, struct weights_me
 }
 
 void weights_meta_free(struct weights_meta *m) {
-    free_names(m->leads, m->n_leads);
-    free_names(m->outputs, m->n_outputs);
+    names_free(&m->leads);
+    names_free(&m->outputs);
     free(m->preset);
     free(m->normalize);
     free(m->thresholds);
@@ -259,10 +239,10 @@ static enum ecg_status model_text(const struct net1d_config *c, const struct wei
                                   char **text) {
     struct json_writer w = {0};
     json_begin_object(&w);
-    if (m->n_leads) {
+    if (m->leads.n) {
         json_put_key(&w, "in_leads");
         json_begin_array(&w);
-        for (size_t i = 0; i < m->n_leads; i++) json_put_string(&w, m->leads[i]);
+        for (int i = 0; i < m->leads.n; i++) json_put_string(&w, m->leads.v[i]);
         json_end_array(&w);
     }
     put_count(&w, "length", c->length);
@@ -285,25 +265,12 @@ static enum ecg_status model_text(const struct net1d_config *c, const struct wei
 static enum ecg_status thresholds_text(const struct weights_meta *m, char **text) {
     struct json_writer w = {0};
     json_begin_object(&w);
-    for (size_t i = 0; i < m->n_outputs; i++) {
-        json_put_key(&w, m->outputs[i]);
+    for (int i = 0; i < m->outputs.n; i++) {
+        json_put_key(&w, m->outputs.v[i]);
         json_put_number(&w, m->thresholds[i]);
     }
     json_end_object(&w);
     return json_writer_take(&w, text);
-}
-
-static enum ecg_status join_lines(char *const *names, size_t n, char **text) {
-    size_t bytes = 1, at = 0;
-    for (size_t i = 0; i < n; i++) bytes += strlen(names[i]) + 1;
-    TRY(MEM_NEW(text, bytes));
-    for (size_t i = 0; i < n; i++) {
-        if (strchr(names[i], '\n'))
-            return ecg_fail(ECG_ERR_DATA, "\"%s\": a label's or target's name can't hold a newline",
-                            names[i]);
-        at += (size_t)snprintf(*text + at, bytes - at, i ? "\n%s" : "%s", names[i]);
-    }
-    return ECG_OK;
 }
 
 static enum ecg_status rate_text(const struct weights_meta *m, char **text) {
@@ -324,12 +291,11 @@ enum ecg_status weights_text_make(struct weights_text *t, const struct net1d_con
     enum ecg_status status = ECG_OK;
     TRY_OUT(mem_strdup(next(t, "format"), "pt"));
     TRY_OUT(model_text(c, m, next(t, MODEL)));
-    if (m->n_outputs)
-        TRY_OUT(join_lines(m->outputs, m->n_outputs, next(t, m->is_targets ? TARGETS : LABELS)));
+    if (m->outputs.n) TRY_OUT(names_join(&m->outputs, next(t, m->is_targets ? TARGETS : LABELS)));
     if (m->preset) TRY_OUT(mem_strdup(next(t, PRESET), m->preset));
     if (m->normalize) TRY_OUT(mem_strdup(next(t, NORMALIZE), m->normalize));
     if (m->sampling_rate > 0) TRY_OUT(rate_text(m, next(t, RATE)));
-    if (m->thresholds && m->n_outputs) TRY_OUT(thresholds_text(m, next(t, THRESHOLDS)));
+    if (m->thresholds && m->outputs.n) TRY_OUT(thresholds_text(m, next(t, THRESHOLDS)));
 out:
     if (status != ECG_OK) weights_text_free(t);
     return status;

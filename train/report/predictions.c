@@ -25,20 +25,11 @@ static enum ecg_status choose_format(struct predictions_out *p, const char *path
                     p->kind == PREDICTIONS_EMBEDDING ? "" : ".csv or ");
 }
 
-static enum ecg_status join_names(char **out, char *const *names, size_t n) {
-    size_t bytes = 1, at = 0;
-    for (size_t i = 0; i < n; i++) bytes += strlen(names[i]) + 1;
-    TRY(MEM_NEW(out, bytes));
-    for (size_t i = 0; i < n; i++)
-        at += (size_t)snprintf(*out + at, bytes - at, i ? "\n%s" : "%s", names[i]);
-    return ECG_OK;
-}
-
-static void put_csv_header(FILE *f, char *const *names, size_t n) {
+static void put_csv_header(FILE *f, const struct names *names) {
     csv_put(f, "record_id");
-    for (size_t i = 0; i < n; i++) {
+    for (int i = 0; i < names->n; i++) {
         fputc(',', f);
-        csv_put(f, names[i]);
+        csv_put(f, names->v[i]);
     }
     fputc('\n', f);
 }
@@ -55,13 +46,14 @@ static enum ecg_status open_rows(struct file_out *rows, const char *path, const 
 }
 
 enum ecg_status predictions_open(struct predictions_out *p, const char *path,
-                                 enum predictions_kind kind, char *const *names, size_t n_columns) {
+                                 enum predictions_kind kind, const struct names *names,
+                                 size_t n_columns) {
     *p = (struct predictions_out){.kind = kind, .n_columns = n_columns};
     enum ecg_status status = ECG_OK;
     TRY_OUT(choose_format(p, path));
-    if (names) TRY_OUT(join_names(&p->names, names, n_columns));
+    if (names) TRY_OUT(names_join(names, &p->names));
     TRY_OUT(file_out_open(&p->out, path));
-    if (!p->is_h5) put_csv_header(p->out.stream, names, n_columns);
+    if (!p->is_h5) put_csv_header(p->out.stream, names);
     if (p->is_h5) TRY_OUT(open_rows(&p->rows, path, "logits"));
     if (p->is_h5 && kind == PREDICTIONS_LABELS) TRY_OUT(open_rows(&p->probs, path, "prob"));
 out:

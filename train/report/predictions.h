@@ -12,6 +12,7 @@
 
 #include "core/file.h"
 #include "core/status.h"
+#include "data/names.h"
 
 enum predictions_kind { PREDICTIONS_LABELS, PREDICTIONS_TARGETS, PREDICTIONS_EMBEDDING };
 
@@ -26,15 +27,15 @@ struct predictions_out {
     size_t n, capacity;
 };
 
-/* names (n_columns); NULL for embeddings. Another ending, or embeddings as CSV: ECG_ERR_USAGE. */
+/* names: the n_columns outputs; NULL for embeddings. Another ending, or embeddings as CSV: ECG_ERR_USAGE. */
 enum ecg_status predictions_open(struct predictions_out *p, const char *path,
-                                 enum predictions_kind kind, char *const *names, size_t n_columns);
+                                 enum predictions_kind kind, const struct names *names,
+                                 size_t n_columns);
 /* values (n_columns): logits, target values or features of one record. */
 enum ecg_status predictions_add(struct predictions_out *p, const char *record_id,
                                 const float *values);
-enum ecg_status
-predictions_commit(struct predictions_out *p);     /* the file is there, whole; closes */
-void predictions_close(struct predictions_out *p); /* discards what was not committed; idempotent */
+enum ecg_status predictions_commit(struct predictions_out *p); /* the file is there, whole; closes */
+void predictions_close(struct predictions_out *p);             /* discards what was not committed; idempotent */
 
 /* A predictions file in HDF5, read whole. */
 struct predictions {

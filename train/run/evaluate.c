@@ -45,39 +45,34 @@ static enum ecg_status name_outputs(struct subject *s) {
     struct network *n = &s->network;
     const struct shard_schema *schema = &s->source.data->schema;
     s->targets = n->meta.is_targets;
-    if (n->meta.n_outputs > 0) return ECG_OK;
+    if (n->meta.outputs.n > 0) return ECG_OK;
     if (schema->labels.n != n->model.n_outputs)
         return ecg_fail(ECG_ERR_CONFIG,
                         "%s: the weights don't name their %d outputs, and %s has %d label columns",
                         n->path, n->model.n_outputs, s->source.data->path, schema->labels.n);
     log_warn("%s does not name its outputs: taking the %d labels of %s in order", n->path,
              schema->labels.n, s->source.data->path);
-    n->meta.n_outputs = (size_t)schema->labels.n;
-    TRY(MEM_NEW(&n->meta.outputs, n->meta.n_outputs));
-    for (size_t i = 0; i < n->meta.n_outputs; i++)
-        TRY(mem_strdup(&n->meta.outputs[i], schema->labels.v[i]));
-    return ECG_OK;
+    return names_copy(&n->meta.outputs, &schema->labels);
 }
 
 static enum ecg_status choose_outputs(struct subject *s, const char *list) {
-    struct weights_meta *meta = &s->network.meta;
-    size_t max = list != NULL ? strlen(list) / 2 + 1 : meta->n_outputs;
+    const struct names *have = &s->network.meta.outputs;
+    size_t max = list != NULL ? strlen(list) / 2 + 1 : (size_t)have->n;
     TRY(MEM_NEW(&s->names.v, max));
     TRY(MEM_NEW(&s->output, max));
     if (list == NULL) {
-        for (size_t i = 0; i < meta->n_outputs; i++) {
-            s->names.v[s->names.n] = meta->outputs[i];
-            s->output[s->names.n++] = (int)i;
+        for (int i = 0; i < have->n; i++) {
+            s->names.v[s->names.n] = have->v[i];
+            s->output[s->names.n++] = i;
         }
         return ECG_OK;
     }
     TRY(mem_strdup(&s->list, list));
-    struct names have = {(int)meta->n_outputs, meta->outputs};
     char *save = NULL;
     for (char *w = strtok_r(s->list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) {
-        int i = names_find(&have, w);
+        int i = names_find(have, w);
         if (i < 0) {
-            const char *near = conf_nearest(w, (const char *const *)have.v, have.n);
+            const char *near = conf_nearest(w, (const char *const *)have->v, have->n);
             return ecg_fail(ECG_ERR_CONFIG, "%s: the network has no output %s%s%s", s->network.path,
                             w, near ? "; did you mean " : "", near ? near : "");
         }

@@ -57,9 +57,9 @@ void network_free(struct network *n) {
 
 enum ecg_status network_leads(const struct network *n, struct leads *leads) {
     memset(leads, 0, sizeof(*leads));
-    if (n->meta.n_leads > 0) {
-        for (size_t i = 0; i < n->meta.n_leads && i < LEADS_MAX; i++)
-            leads_canonical(n->meta.leads[i], leads->name[leads->n++]);
+    if (n->meta.leads.n > 0) {
+        for (int i = 0; i < n->meta.leads.n && i < LEADS_MAX; i++)
+            leads_canonical(n->meta.leads.v[i], leads->name[leads->n++]);
     } else if (n->model.n_leads == leads_standard12.n) {
         *leads = leads_standard12;
     } else if (n->model.n_leads == 1) {

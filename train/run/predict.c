@@ -42,13 +42,13 @@ static enum ecg_status put_rows(void *context, size_t first, const struct batch 
 
 /* Outputs that the weights don't name are numbered. */
 static enum ecg_status name_missing(struct weights_meta *meta, int n) {
-    if (meta->n_outputs > 0) return ECG_OK;
-    meta->n_outputs = (size_t)n;
-    TRY(MEM_NEW(&meta->outputs, meta->n_outputs));
-    for (int i = 0; i < n; i++) {
+    struct names *names = &meta->outputs;
+    if (names->n > 0) return ECG_OK;
+    TRY(MEM_NEW(&names->v, (size_t)n));
+    for (; names->n < n; names->n++) {
         char name[24];
-        snprintf(name, sizeof(name), "output_%d", i);
-        TRY(mem_strdup(&meta->outputs[i], name));
+        snprintf(name, sizeof(name), "output_%d", names->n);
+        TRY(mem_strdup(&names->v[names->n], name));
     }
     return ECG_OK;
 }
@@ -61,7 +61,7 @@ static enum ecg_status open_output(struct job *job, const char *path) {
     TRY(name_missing(meta, job->network.model.n_outputs));
     return predictions_open(&job->out, path,
                             meta->is_targets ? PREDICTIONS_TARGETS : PREDICTIONS_LABELS,
-                            meta->outputs, meta->n_outputs);
+                            &meta->outputs, (size_t)meta->outputs.n);
 }
 
 /* ------------------------------------------------------------------ a data set */

@@ -70,6 +70,18 @@ const char *source_column_name(const struct source *s, int i) {
     return kind_names(s)->v[s->columns[i]];
 }
 
+enum ecg_status source_column_names(const struct source *s, struct names *out) {
+    *out = (struct names){0};
+    TRY(MEM_NEW(&out->v, (size_t)s->n_columns));
+    for (; out->n < s->n_columns; out->n++) {
+        enum ecg_status status = mem_strdup(&out->v[out->n], source_column_name(s, out->n));
+        if (status == ECG_OK) continue;
+        names_free(out);
+        return status;
+    }
+    return ECG_OK;
+}
+
 /* Marks the columns that record `i` knows; returns through *status what reading found. */
 static enum ecg_status mark_known(struct source *s, size_t i, uint8_t *labels, float *targets,
                                   bool *known) {

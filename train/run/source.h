@@ -40,7 +40,9 @@ enum ecg_status source_check_known(struct source *s, const char *key);
 struct loader_options source_loader(const struct source *s, int batch_size, int workers);
 /* What a feed must know of its batches; points into s. */
 struct feed_format source_format(const struct source *s);
-/* Names of the columns taken (borrowed pointers into the schema). */
+/* The name of column i of those taken; belongs to the schema. */
 const char *source_column_name(const struct source *s, int i);
+/* All their names; a copy, freed by names_free. */
+enum ecg_status source_column_names(const struct source *s, struct names *out);
 
 #endif

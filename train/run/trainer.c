@@ -107,7 +107,7 @@ static enum ecg_status run_batch(struct trainer *t, const struct batch *b, doubl
 
 /* Thresholds belong to the weights that they were chosen with. */
 void trainer_forget_thresholds(struct trainer *t) {
-    for (size_t i = 0; i < t->meta.n_outputs; i++) t->meta.thresholds[i] = NAN;
+    for (int i = 0; i < t->meta.outputs.n; i++) t->meta.thresholds[i] = NAN;
 }
 
 /* One optimiser step; a batch without a known entry counts as a step and updates nothing. */

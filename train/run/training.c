@@ -75,11 +75,10 @@ static enum ecg_status take(struct trainer *t, const struct config *c, const str
     TRY(source_check_known(&t->train, "data.train"));
     if (!t->has_valid) return ECG_OK;
     /* By name from the training part, whose "all columns" decides. */
-    struct names same = {t->train.n_columns, NULL};
-    TRY(MEM_NEW(&same.v, (size_t)same.n));
-    for (int i = 0; i < same.n; i++) same.v[i] = (char *)source_column_name(&t->train, i);
+    struct names same;
+    TRY(source_column_names(&t->train, &same));
     enum ecg_status status = source_take_columns(&t->valid, targets, &same, "data.valid");
-    free(same.v);
+    names_free(&same);
     if (status == ECG_OK) status = source_take_leads(&t->valid, leads, "data.valid");
     if (status == ECG_OK) status = check_length(&t->valid, c->model.length, "data.valid");
     if (status == ECG_OK) status = check_alike(&t->train, &t->valid);
@@ -161,33 +160,18 @@ static enum ecg_status make_network(struct trainer *t, const struct config *c) {
     return ECG_OK;
 }
 
-static enum ecg_status copy_names(char ***to, size_t n, const char *(*name)(const void *, int),
-                                  const void *context) {
-    TRY(MEM_NEW(to, n));
-    for (size_t i = 0; i < n; i++) TRY(mem_strdup(&(*to)[i], name(context, (int)i)));
-    return ECG_OK;
-}
-
-static const char *lead_name(const void *leads, int i) {
-    return ((const struct leads *)leads)->name[i];
-}
-
-static const char *column_name(const void *source, int i) {
-    return source_column_name(source, i);
-}
-
 static enum ecg_status describe_outputs(struct trainer *t, const struct leads *leads) {
     struct weights_meta *meta = &t->meta;
-    meta->n_leads = (size_t)leads->n;
-    meta->n_outputs = (size_t)t->train.n_columns;
     meta->is_targets = t->train.targets;
-    TRY(copy_names(&meta->leads, meta->n_leads, lead_name, leads));
-    TRY(copy_names(&meta->outputs, meta->n_outputs, column_name, &t->train));
+    TRY(MEM_NEW(&meta->leads.v, (size_t)leads->n));
+    for (; meta->leads.n < leads->n; meta->leads.n++)
+        TRY(mem_strdup(&meta->leads.v[meta->leads.n], leads->name[meta->leads.n]));
+    TRY(source_column_names(&t->train, &meta->outputs));
     meta->sampling_rate = t->train.data->schema.sampling_rate;
     TRY(mem_strdup(&meta->preset, t->train.data->schema.preprocessing));
     TRY(mem_strdup(&meta->normalize,
                    conf_choice_name(config_options, "data.normalize", t->config->data.normalize)));
-    TRY(MEM_NEW(&meta->thresholds, meta->n_outputs));
+    TRY(MEM_NEW(&meta->thresholds, (size_t)meta->outputs.n));
     trainer_forget_thresholds(t);
     return ECG_OK;
 }

@@ -43,7 +43,7 @@ enum ecg_status validation_run(struct trainer *t, struct validation *v) {
     if (r.labels != NULL) {
         struct evaluation_input in = {.n = r.n,
                                       .n_labels = (size_t)r.k,
-                                      .label_names = t->meta.outputs,
+                                      .label_names = t->meta.outputs.v,
                                       .logits = r.logits,
                                       .labels = r.labels};
         struct evaluation e = {0};
