@@ -72,6 +72,14 @@ const char *conf_nearest(const char *word, const char *const *names, int n) {
     return best;
 }
 
+const char *conf_did_you_mean(char text[CONF_HINT_MAX], const char *word, const char *const *names,
+                              int n) {
+    const char *nearest = conf_nearest(word, names, n);
+    text[0] = 0;
+    if (nearest) snprintf(text, CONF_HINT_MAX, "; did you mean %s?", nearest);
+    return text;
+}
+
 /* ---- choices: "adam adamw sgd" ---- */
 
 /* The i-th word of `choices` and its length; NULL past the end. */
@@ -205,9 +213,8 @@ static enum ecg_status set_choice(const struct conf_option *o, int *to, const st
         return ECG_OK;
     }
     enum ecg_status status = wrong_value(o, v);
-    const char *nearest = conf_nearest(v->text, names, n);
-    if (!nearest) return status;
-    return ecg_fail(status, "%s; did you mean %s?", ecg_message(), nearest);
+    char hint[CONF_HINT_MAX];
+    return ecg_fail(status, "%s%s", ecg_message(), conf_did_you_mean(hint, v->text, names, n));
 }
 
 /* A list, or a single value as a list of one. */

@@ -51,7 +51,7 @@ enum ecg_status conf_read_file(const struct conf_option *table, void *config, co
 enum ecg_status conf_set(const struct conf_option *table, void *config, const char *assignment);
 /* The resolved config as YAML text: every key with its value, numbers that read back exactly. */
 enum ecg_status conf_dump(const struct conf_option *table, const void *config, char **text);
-/* Help text: key, default, meaning, one line each. */
+/* Help text: key, default and meaning in three columns of a page of 100, a blank line between sections. */
 enum ecg_status conf_help(const struct conf_option *table, char **text);
 void conf_free(const struct conf_option *table, void *config);
 
@@ -62,5 +62,11 @@ const char *conf_choice_name(const struct conf_option *table, const char *key, i
  * one); NULL when none is near enough (distance > 1/2 length and > 2, or nothing in common). Candidates: n
  * names or, with n < 0, a NULL-terminated array. */
 const char *conf_nearest(const char *word, const char *const *names, int n);
+
+/* The end of an error about an unknown name, into `text` (returned): "; did you mean MI?", "" when no
+ * candidate is near. */
+#define CONF_HINT_MAX 160
+const char *conf_did_you_mean(char text[CONF_HINT_MAX], const char *word, const char *const *names,
+                              int n);
 
 #endif

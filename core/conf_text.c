@@ -257,6 +257,33 @@ enum ecg_status conf_dump(const struct conf_option *table, const void *config, c
     return finish_text(f, text);
 }
 
+/* ---- help ---- */
+
+#define HELP_WIDTH 100 /* columns of the page */
+#define HELP_VALUE 25  /* column of the default */
+#define HELP_TEXT  37  /* column of the meaning */
+
+/* Blanks up to `column`; on a new line where `at` leaves no room for one. Returns the column reached. */
+static int put_blanks(FILE *f, int at, int column) {
+    if (at >= column) {
+        putc('\n', f);
+        at = 0;
+    }
+    fprintf(f, "%*s", column - at, "");
+    return column;
+}
+
+/* Words of a text from `column` on, wrapped. Returns the column reached. */
+static int put_wrapped(FILE *f, const char *text, int at) {
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        if (at > HELP_TEXT && at + 1 + n > HELP_WIDTH) at = put_blanks(f, at, HELP_TEXT);
+        at += fprintf(f, "%s%.*s", at > HELP_TEXT ? " " : "", n, text);
+        text += n + (text[n] == ' ');
+    }
+    return at;
+}
+
 enum ecg_status conf_help(const struct conf_option *table, char **text) {
     size_t size;
     char wanted[512];
@@ -264,10 +291,13 @@ enum ecg_status conf_help(const struct conf_option *table, char **text) {
     FILE *f = open_memstream(text, &size);
     if (!f) return ecg_fail(ECG_ERR_NOMEM, "out of memory: help text");
     for (const struct conf_option *o = table; o->key; o++) {
-        fprintf(f, "  %-24s %-12s %s", o->key, o->default_value, o->help);
+        if (o > table && !same_section(o - 1, o)) putc('\n', f);
+        int at = put_blanks(f, fprintf(f, "  %s", o->key), HELP_VALUE);
+        at = put_blanks(f, at + fprintf(f, "%s", o->default_value), HELP_TEXT);
+        at = put_wrapped(f, o->help, at);
         if (o->type == CONF_CHOICE) {
             conf_describe_type(o, wanted, sizeof wanted);
-            fprintf(f, " (%s)", wanted);
+            put_wrapped(f, wanted, at + fprintf(f, ";"));
         }
         putc('\n', f);
     }

@@ -346,7 +346,7 @@ static void label_table(void) {
     CHECK_OK(labelled(csv, NULL, "AF", NULL));
 
     CHECK_FAILS(labelled(csv, "name", "AFF", NULL), ECG_ERR_CONFIG,
-                "no column AFF (did you mean AF?)");
+                "no column AFF; did you mean AF?");
     CHECK_FAILS(labelled(csv, "id", "AF", NULL), ECG_ERR_CONFIG, "no column id");
     CHECK_FAILS(labelled(csv, "name", "age", NULL), ECG_ERR_DATA,
                 "labels.csv:2: column age holds \"41.5\"");
@@ -478,7 +478,7 @@ static void bad_maps(void) {
         const char *text;
     } cases[] = {
         {"signl: tracings\n", ECG_ERR_CONFIG,
-         "map.yaml:1: unknown key signl (did you mean signal?)"},
+         "map.yaml:1: unknown key signl; did you mean signal?"},
         {"signal: tracings\n", ECG_ERR_CONFIG, "key sampling_rate is missing"},
         {"- signal\n", ECG_ERR_CONFIG, "a map of keys"},
         {"signal: [a]\n", ECG_ERR_CONFIG, "map.yaml:1: signal: a name wanted"},
@@ -489,7 +489,7 @@ static void bad_maps(void) {
         {MAP "sampling_rate: 100\nunits: mmHg\n", ECG_ERR_CONFIG, "units: mV, uV, V or none"},
         {MAP "sampling_rate: 100\nfold: folds\n", ECG_ERR_CONFIG, "no dataset folds"},
         {MAP "sampling_rate: 100\ntargets: {a: {datset: age}}\n", ECG_ERR_CONFIG,
-         "unknown key datset (did you mean dataset?)"},
+         "unknown key datset; did you mean dataset?"},
         {MAP "sampling_rate: 100\ntargets: {a: short}\n", ECG_ERR_DATA,
          "short has 4 rows, the signal has 5"},
         {MAP "sampling_rate: 100\nlabels: {classes: [a]}\n", ECG_ERR_CONFIG,

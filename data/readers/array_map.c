@@ -122,10 +122,10 @@ static enum ecg_status read_target(struct array_target *t, const struct value *v
         for (size_t i = 0; i < node->n; i++) {
             if (strcmp(node->keys[i], "dataset") == 0 || strcmp(node->keys[i], "unknown") == 0)
                 continue;
-            const char *near = conf_nearest(node->keys[i], keys, -1);
-            return ecg_fail(ECG_ERR_CONFIG, "%s:%d: targets.%s: unknown key %s%s%s%s", v->path,
-                            node->line, t->name, node->keys[i], near ? " (did you mean " : "",
-                            near ? near : "", near ? "?)" : "");
+            char hint[CONF_HINT_MAX];
+            return ecg_fail(ECG_ERR_CONFIG, "%s:%d: targets.%s: unknown key %s%s", v->path,
+                            node->line, t->name, node->keys[i],
+                            conf_did_you_mean(hint, node->keys[i], keys, -1));
         }
         if (yaml_get(node, "unknown")) TRY(read_unknown(t, v, yaml_get(node, "unknown")));
         node = yaml_get(node, "dataset");
@@ -169,9 +169,9 @@ static const struct key *find_key(const char *name) {
 static enum ecg_status unknown_key(const char *path, int line, const char *name) {
     const char *names[N_KEYS];
     for (int i = 0; i < N_KEYS; i++) names[i] = keys[i].name;
-    const char *near = conf_nearest(name, names, N_KEYS);
-    return ecg_fail(ECG_ERR_CONFIG, "%s:%d: unknown key %s%s%s%s", path, line, name,
-                    near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+    char hint[CONF_HINT_MAX];
+    return ecg_fail(ECG_ERR_CONFIG, "%s:%d: unknown key %s%s", path, line, name,
+                    conf_did_you_mean(hint, name, names, N_KEYS));
 }
 
 static enum ecg_status read_keys(struct array_map *m, const struct yaml_node *root,

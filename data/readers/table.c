@@ -87,10 +87,10 @@ static enum ecg_status find_column(const struct table *t, const char *name, int 
     if (!name) return ECG_OK;
     *out = csv_column(&t->csv, name);
     if (*out >= 0) return ECG_OK;
-    const char *near =
-        conf_nearest(name, (const char *const *)t->csv.header, (int)t->csv.n_columns);
-    return ecg_fail(ECG_ERR_CONFIG, "%s: no column %s%s%s%s", t->spec->path, name,
-                    near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+    char hint[CONF_HINT_MAX];
+    return ecg_fail(
+        ECG_ERR_CONFIG, "%s: no column %s%s", t->spec->path, name,
+        conf_did_you_mean(hint, name, (const char *const *)t->csv.header, (int)t->csv.n_columns));
 }
 
 static enum ecg_status find_columns(struct table *t) {

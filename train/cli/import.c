@@ -26,14 +26,14 @@ static enum ecg_status choose(const char *what, const char *word, const char *co
                               int *index) {
     for (*index = 0; names[*index] != NULL; (*index)++)
         if (strcmp(names[*index], word) == 0) return ECG_OK;
-    const char *near = conf_nearest(word, names, -1);
+    char hint[CONF_HINT_MAX];
     char known[128] = "";
     for (int i = 0; names[i] != NULL; i++) {
         size_t n = strlen(known);
         snprintf(known + n, sizeof(known) - n, "%s%s", i > 0 ? ", " : "", names[i]);
     }
-    return ecg_fail(ECG_ERR_USAGE, "unknown %s %s%s%s (known: %s)", what, word,
-                    near ? "; did you mean " : "", near ? near : "", known);
+    return ecg_fail(ECG_ERR_USAGE, "unknown %s %s%s (known: %s)", what, word,
+                    conf_did_you_mean(hint, word, names, -1), known);
 }
 
 /* "a,b,c" in place; the list points into text. */

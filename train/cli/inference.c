@@ -28,9 +28,9 @@ enum ecg_status command_evaluate(int argc, char **argv) {
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
     const struct args args = {
         "evaluate --weights W --data DIR --out OUT",
-        "Metrics of a network on data whose truth is known, with 95 % intervals by a bootstrap over "
-        "patients.\nThresholds are those stored with the weights, chosen on validation data; "
-        "without, the thresholded metrics are null.",
+        "Metrics of a network on data whose truth is known, with 95 % intervals by a bootstrap over\n"
+        "patients. Thresholds are those stored with the weights, chosen on validation data; without,\n"
+        "the thresholded metrics are null.",
         table,
         0,
         0,
@@ -52,8 +52,7 @@ static enum ecg_status predict_or_embed(bool embed, const char *usage, const cha
         {"weights", ARG_TEXT, &o.weights, "W", "weights file, checkpoint or run folder (its best)",
          true},
         {"data", ARG_VALUES, &data, "DIR|RECORD...",
-         "data set, or '{path: DIR, fold: 9}', or WFDB records, prepared as the weights' training data was",
-         true},
+         "data set, '{path: DIR, fold: 9}', or WFDB records (prepared as for training)", true},
         {"out", ARG_TEXT, &o.out, embed ? "F.h5" : "F.csv|F.h5", "the file to write", true},
         {"device", ARG_TEXT, &o.device, "cpu|cuda", "default cpu", false},
         {"threads", ARG_COUNT, &o.threads, "N", "default: all allowed cores", false},
@@ -76,8 +75,8 @@ static enum ecg_status predict_or_embed(bool embed, const char *usage, const cha
 enum ecg_status command_predict(int argc, char **argv) {
     return predict_or_embed(
         false, "predict --weights W --data DIR|RECORD... --out F.csv|F.h5",
-        "Outputs of a network per record, in the data's order. HDF5: record_id, logits, prob (labels); "
-        "CSV: a column per\nlabel (probability) or target (its value).",
+        "Outputs of a network per record, in the data's order. HDF5: record_id, logits, prob (labels);\n"
+        "CSV: a column per label (its probability) or target (its value).",
         argc, argv);
 }
 
@@ -117,7 +116,7 @@ enum ecg_status command_selftest(int argc, char **argv) {
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
     const struct args args = {
         "selftest [--device cpu|cuda]",
-        "Runs every operation on this machine's own hardware against the slow oracle and prints the "
+        "Runs every operation on this machine's own hardware against the slow oracle and prints the\n"
         "measured errors.",
         table,
         0,

@@ -54,9 +54,9 @@ static const struct command *find_command(const char *name) {
 static enum ecg_status unknown_command(const char *name) {
     const char *names[N_COMMANDS];
     for (size_t i = 0; i < N_COMMANDS; i++) names[i] = commands[i].name;
-    const char *near = conf_nearest(name, names, (int)N_COMMANDS);
-    return ecg_fail(ECG_ERR_USAGE, "unknown command %s%s%s; einthoven --help lists them", name,
-                    near ? "; did you mean " : "", near ? near : "");
+    char hint[CONF_HINT_MAX];
+    return ecg_fail(ECG_ERR_USAGE, "unknown command %s%s (einthoven --help lists them)", name,
+                    conf_did_you_mean(hint, name, names, (int)N_COMMANDS));
 }
 
 static char *join_words(int argc, char **argv) {

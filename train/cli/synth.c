@@ -23,7 +23,7 @@ enum ecg_status command_synth(int argc, char **argv) {
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
     const struct args args = {
         "synth --out DIR --records N [--seed S]",
-        "Simulates 12-lead ECGs of a moving cardiac dipole, with rhythm and conduction labels and "
+        "Simulates 12-lead ECGs of a moving cardiac dipole, with rhythm and conduction labels and\n"
         "age, sex, rate and interval targets.",
         table,
         0,

@@ -32,7 +32,7 @@ const struct conf_option config_options[] = {
     OPTION(model.drop_path, CONF_NUMBER, "0", NULL, 0, 0.99,
            "stochastic depth: rate of the last block, growing linearly from 0"),
     OPTION(data.train, CONF_NODE, "null", NULL, 0, 0,
-           "data set to train on: PATH, {path: PATH, fold: 1-8}, {path: PATH, part: [0, 0.8]}"),
+           "data set to train on: DIR, {path: DIR, fold: 1-8} or {path: DIR, part: [0, 0.8]}"),
     OPTION(
         data.valid, CONF_NODE, "null", NULL, 0, 0,
         "data set for validation, best checkpoint, early stop and thresholds; null: none of these"),
@@ -41,21 +41,23 @@ const struct conf_option config_options[] = {
     OPTION(data.labels, CONF_STRINGS, "null", NULL, 0, 0, "label columns by name; null: all"),
     OPTION(data.targets, CONF_STRINGS, "null", NULL, 0, 0, "target columns by name; null: all"),
     OPTION(data.normalize, CONF_CHOICE, "record", "record lead none", 0, 0,
-           "z-score over all leads taken (the official way), per lead, or none"),
+           "z-score over all leads taken (the official way) or per lead"),
     OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
     OPTION(loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,
-           "auto: mse when only targets are asked for, else bce"),
+           "auto is mse when only targets are asked for, else bce"),
     OPTION(loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),
     OPTION(loss.positive, CONF_CHOICE, "log", "log focal_margin", 0, 0, "hill: the positive term"),
-    OPTION(loss.margin, CONF_NUMBER, "-1", NULL, -1, 100, "-1: hill 1, asl 0.05"),
-    OPTION(loss.gamma, CONF_NUMBER, "2", NULL, 0, 100, "focal, hill with focal_margin"),
+    OPTION(loss.margin, CONF_NUMBER, "-1", NULL, -1, 100,
+           "asl: shift of the probability; hill with focal_margin: of the logit; -1: 0.05 and 1"),
+    OPTION(loss.gamma, CONF_NUMBER, "2", NULL, 0, 100, "focal, hill with focal_margin: focusing"),
     OPTION(loss.alpha, CONF_NUMBER, "0.25", NULL, 0, 1, "focal: weight of the positives"),
-    OPTION(loss.gamma_pos, CONF_NUMBER, "0", NULL, 0, 100, "asl"),
-    OPTION(loss.gamma_neg, CONF_NUMBER, "4", NULL, 0, 100, "asl"),
-    OPTION(loss.delta, CONF_NUMBER, "1", NULL, 1e-12, 1e12, "huber"),
+    OPTION(loss.gamma_pos, CONF_NUMBER, "0", NULL, 0, 100, "asl: focusing of the positives"),
+    OPTION(loss.gamma_neg, CONF_NUMBER, "4", NULL, 0, 100, "asl: focusing of the negatives"),
+    OPTION(loss.delta, CONF_NUMBER, "1", NULL, 1e-12, 1e12,
+           "huber: where the square turns into a line"),
     OPTION(optim.name, CONF_CHOICE, "adamw", OPTIM_CHOICES, 0, 0,
-           "adam (L2), adamw (decoupled), sgd, as PyTorch defines them"),
+           "as PyTorch defines them: adam adds L2 to the gradient, adamw decays apart from it"),
     OPTION(optim.lr, CONF_NUMBER, "1e-3", NULL, 0, 1000, "learning rate; fine-tuning: the head's"),
     OPTION(optim.backbone_lr, CONF_NUMBER, "-1", NULL, -1, 1000,
            "fine-tuning: the backbone's learning rate; -1: optim.lr"),
@@ -102,7 +104,7 @@ const struct conf_option config_options[] = {
            "0: all allowed cores; results don't depend on it"),
     OPTION(train.clip_norm, CONF_NUMBER, "0", NULL, 0, 1e30,
            "largest global gradient norm; 0: off"),
-    OPTION(train.precision, CONF_CHOICE, "fp32", "fp32 bf16", 0, 0, "of activations"),
+    OPTION(train.precision, CONF_CHOICE, "fp32", "fp32 bf16", 0, 0, "format of the activations"),
     OPTION(train.device, CONF_STRING, "cpu", NULL, 0, 0, "cpu, cuda, ref (the slow oracle)"),
     OPTION(init.weights, CONF_STRING, "null", NULL, 0, 0, "start from these weights, same head"),
     OPTION(init.seed, CONF_INT, "-1", NULL, -1, HUGE_INT, "initial weights; -1: train.seed"),
@@ -125,12 +127,12 @@ static enum ecg_status check(const struct config *c) {
     if (c->head.labels.n > 0 && c->head.targets.n > 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "head.labels and head.targets are both set: a head predicts one kind");
+    if (c->train.device == NULL)
+        return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
     if (c->train.precision != OPS_F32)
         return ecg_fail(ECG_ERR_CONFIG,
                         "train.precision bf16 is not available on device %s: use fp32",
-                        c->train.device ? c->train.device : "null");
-    if (c->train.device == NULL)
-        return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
+                        c->train.device);
     return ECG_OK;
 }
 

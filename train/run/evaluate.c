@@ -72,9 +72,9 @@ static enum ecg_status choose_outputs(struct subject *s, const char *list) {
     for (char *w = strtok_r(s->list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) {
         int i = names_find(have, w);
         if (i < 0) {
-            const char *near = conf_nearest(w, (const char *const *)have->v, have->n);
-            return ecg_fail(ECG_ERR_CONFIG, "%s: the network has no output %s%s%s", s->network.path,
-                            w, near ? "; did you mean " : "", near ? near : "");
+            char hint[CONF_HINT_MAX];
+            return ecg_fail(ECG_ERR_CONFIG, "%s: the network has no output %s%s", s->network.path,
+                            w, conf_did_you_mean(hint, w, (const char *const *)have->v, have->n));
         }
         s->names.v[s->names.n] = w;
         s->output[s->names.n++] = i;

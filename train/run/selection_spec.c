@@ -73,10 +73,9 @@ enum ecg_status config_selection(const struct yaml_node *node, const char *key,
         } else if (strcmp(node->keys[i], "part") == 0) {
             TRY(read_part(v, key, spec));
         } else {
-            const char *near = conf_nearest(node->keys[i], keys, -1);
-            return ecg_fail(ECG_ERR_CONFIG, "%s: unknown key %s%s%s", key, node->keys[i],
-                            near ? "; did you mean " : "; known are path, fold, part",
-                            near ? near : "");
+            char hint[CONF_HINT_MAX];
+            return ecg_fail(ECG_ERR_CONFIG, "%s: unknown key %s%s (known: path, fold, part)", key,
+                            node->keys[i], conf_did_you_mean(hint, node->keys[i], keys, -1));
         }
     }
     if (spec->path == NULL) return ecg_fail(ECG_ERR_CONFIG, "%s: path is missing", key);

@@ -58,10 +58,10 @@ enum ecg_status source_take_columns(struct source *s, bool targets, const struct
     for (int i = 0; i < s->n_columns; i++) {
         s->columns[i] = wanted->n > 0 ? names_find(have, wanted->v[i]) : i;
         if (s->columns[i] >= 0) continue;
-        const char *near = conf_nearest(wanted->v[i], (const char *const *)have->v, have->n);
-        return ecg_fail(ECG_ERR_CONFIG, "%s: %s has no %s column %s%s%s%s", key, s->data->path,
-                        kind, wanted->v[i], near ? "; did you mean " : "", near ? near : "",
-                        near ? "?" : "");
+        char hint[CONF_HINT_MAX];
+        return ecg_fail(
+            ECG_ERR_CONFIG, "%s: %s has no %s column %s%s", key, s->data->path, kind, wanted->v[i],
+            conf_did_you_mean(hint, wanted->v[i], (const char *const *)have->v, have->n));
     }
     return ECG_OK;
 }
