@@ -5,6 +5,10 @@
 
 #include "kernels/dropout.h"
 
+int cpu_act_is_none(const struct ops_act *act) {
+    return !act || (!act->scale && !act->swish && !(act->drop > 0));
+}
+
 static struct level_act block_of(const struct cpu_rows *t) {
     struct level_act a = {.rows = t->n,
                           .cols = t->cols,

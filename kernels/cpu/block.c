@@ -218,6 +218,11 @@ static void route_task(void *context, size_t task, int worker) {
     for (size_t r = rows.from; r < rows.to; r++) {
         const size_t b = r / (size_t)j->s.L;
         const int l = (int)(r % (size_t)j->s.L);
+        if (j->S == 1) {
+            memcpy(j->out + r * (size_t)j->Ci, j->dy + r * (size_t)j->s.C + (j->s.C - j->Ci) / 2,
+                   (size_t)j->Ci * sizeof(float));
+            continue;
+        }
         for (int c0 = 0; c0 < j->Ci; c0 += STRIP)
             route_strip(j, b, l, c0, cpu_min(STRIP, j->Ci - c0));
         if (l < j->s.L - 1) continue;

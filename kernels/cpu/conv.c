@@ -8,6 +8,8 @@
  * in a near cache. */
 #include "kernels/cpu/windows.h"
 
+#include <string.h>
+
 enum {
     SLAB_BYTES = 512 * 1024,  /* of single rows: half of a second-level cache */
     WINDOW_BYTES = 64 * 1024, /* of a group's overlapping windows, which are read taps times */
@@ -45,6 +47,7 @@ struct job {
     const struct ops_act *act_out; /* backward through this activation of x, or NULL */
     const float *src, *w, *bias, *x;
     float *packed, *dst;
+    int in_place;    /* the source is read where it lies */
     int direct, add; /* results need no buffer; dst += */
     float *scratch;  /* per thread: slabs, buffer, dropout's factors */
     size_t slab, buffer, factor;
@@ -121,11 +124,26 @@ static void carve(struct job *job, struct arena *arena) {
 
 /* ------------------------------------------------------------------------------------- weights */
 
+/* Row by row: `cols` channels out from w on, for every tap and channel in. */
+static void pack_rows(const struct pass *p, const float *w, int cols, float *to) {
+    const struct weight_map *map = &p->map;
+    for (int t = 0; t < p->win.taps; t++) {
+        for (int i = 0; i < p->win.in; i++, to += p->panel) {
+            const float *from = w + t * map->tap + i * map->in;
+            if (map->out == 1)
+                memcpy(to, from, (size_t)cols * sizeof *to);
+            else
+                for (int j = 0; j < cols; j++) to[j] = from[j * map->out];
+        }
+    }
+}
+
 /* packed(G, n_panels, taps * in, panel); columns past the last channel are zero. One task a panel. */
 static void pack_task(void *context, size_t task, int worker) {
     const struct job *job = context;
     const struct pass *p = &job->p;
     const struct weight_map *map = &p->map;
+    const struct level *v = job->dev->level;
     const int g = (int)(task / (size_t)p->n_panels),
               first = (int)(task % (size_t)p->n_panels) * p->panel;
     const int cols = cpu_min(p->panel, p->out - first), in = p->win.in, taps = p->win.taps;
@@ -139,18 +157,16 @@ static void pack_task(void *context, size_t task, int worker) {
         }
     }
     if (taps == 1 && map->in == 1) {
-        job->dev->level->transpose(cols, in, w, map->out, to, p->panel);
-        return;
-    }
-    for (int t = 0; t < taps; t++) {
-        for (int i = 0; i < in; i++) {
-            const float *from = w + t * map->tap + i * map->in;
-            float *row = to + ((ptrdiff_t)t * in + i) * p->panel;
-            if (map->out == 1)
-                for (int j = 0; j < cols; j++) row[j] = from[j];
-            else
-                for (int j = 0; j < cols; j++) row[j] = from[j * map->out];
-        }
+        v->transpose(cols, in, w, map->out, to, p->panel);
+    } else if (map->out > 1 &&
+               (map->tap == 1 || map->tap == -1)) { /* taps lie side by side, in order or not */
+        const float *least = map->tap > 0 ? w : w - (taps - 1);
+        float *row = map->tap > 0 ? to : to + (ptrdiff_t)(taps - 1) * in * p->panel;
+        for (int i = 0; i < in; i++)
+            v->transpose(cols, taps, least + i * map->in, map->out, row + i * p->panel,
+                         map->tap * in * p->panel);
+    } else {
+        pack_rows(p, w, cols, to);
     }
 }
 
@@ -160,7 +176,9 @@ static void pack_task(void *context, size_t task, int worker) {
 struct item {
     int b, m0, n;
     int64_t row0;
-    float *slab, *buffer, *factor;
+    const float *slab; /* of its first group */
+    size_t next_slab;  /* from one group's slab to the next one's */
+    float *buffer, *factor;
 };
 
 /* C (rows c_row apart) = one group's slab against one panel. */
@@ -168,18 +186,18 @@ static void multiply(const struct job *job, const struct item *t, const float *s
                      int panel, float *c, ptrdiff_t c_row) {
     const struct pass *p = &job->p;
     const int depth = p->win.taps * p->win.in, first = panel * p->panel;
-    const struct level_gemm product = {.rows = t->n,
-                                       .cols = cpu_min(p->panel, p->out - first),
-                                       .depth = depth,
-                                       .a = slab,
-                                       .a_row = p->win.step * p->win.row,
-                                       .a_step = 1,
-                                       .b = job->packed +
-                                            ((size_t)g * p->n_panels + panel) * depth * p->panel,
-                                       .b_step = p->panel,
-                                       .init = job->bias ? job->bias + g * p->out + first : NULL,
-                                       .c = c,
-                                       .c_row = c_row};
+    const struct level_gemm product = {
+        .rows = t->n,
+        .cols = cpu_min(p->panel, p->out - first),
+        .depth = depth,
+        .a = slab,
+        .a_row = job->in_place ? p->win.G * p->win.in : p->win.step * p->win.row,
+        .a_step = 1,
+        .b = job->packed + ((size_t)g * p->n_panels + panel) * depth * p->panel,
+        .b_step = p->panel,
+        .init = job->bias ? job->bias + g * p->out + first : NULL,
+        .c = c,
+        .c_row = c_row};
     job->dev->level->gemm(&product);
 }
 
@@ -204,10 +222,9 @@ static void multiply_all(const struct job *job, const struct item *t, int g0, in
                          struct cpu_part panels) {
     const struct pass *p = &job->p;
     const int C = p->win.G * p->out;
-    const size_t each = windows_slab(&p->win, t->n);
     int begin = g0 * p->out + (int)panels.from * p->panel, end = begin; /* columns in the buffer */
     for (int g = g0; g < g1; g++) {
-        const float *slab = t->slab + (size_t)(g - g0) * each;
+        const float *slab = t->slab + (size_t)(g - g0) * t->next_slab;
         for (int panel = (int)panels.from; panel < (int)panels.to; panel++) {
             const int c0 = g * p->out + panel * p->panel,
                       cols = cpu_min(p->panel, p->out - panel * p->panel);
@@ -244,8 +261,15 @@ static void run_item(const struct job *job, size_t item, int worker) {
                      .buffer = slab + job->slab,
                      .factor = slab + job->slab + job->buffer};
     t.row0 = (int64_t)t.b * p->dst_rows + p->dst_first + (int64_t)t.m0 * p->dst_step;
-    windows_fill(job->dev->level, &p->win, job->act, job->src, t.b, g0, g1 - g0, t.m0, t.n,
-                 t.factor, slab);
+    if (job->in_place) {
+        t.slab =
+            job->src + ((int64_t)t.b * p->win.rows + t.m0) * p->win.G * p->win.in + g0 * p->win.in;
+        t.next_slab = (size_t)p->win.in;
+    } else {
+        t.next_slab = windows_slab(&p->win, t.n);
+        windows_fill(job->dev->level, &p->win, job->act, job->src, t.b, g0, g1 - g0, t.m0, t.n,
+                     t.factor, slab);
+    }
     multiply_all(job, &t, g0, g1, cpu_part((size_t)p->n_panels, (size_t)p->n_shares, share));
 }
 
@@ -257,6 +281,7 @@ static void pass_task(void *context, size_t task, int worker) {
 
 static void run_pass(struct job *job) {
     const struct pass *p = &job->p;
+    job->in_place = windows_in_place(&p->win, job->act);
     cpu_run(job->dev, (size_t)p->win.G * (size_t)p->n_panels, 4.0 * (double)packed_floats(p),
             pack_task, job);
     cpu_run(job->dev, p->n_tasks, p->work, pass_task, job);
@@ -328,7 +353,8 @@ static void clear_phase(struct ops_conv s, const struct pass *p, float *dn) {
 enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, struct ops_conv s,
                                    const struct ops_act *act, const float *x, const float *dy,
                                    const float *w, int add, float *dn, struct ops_ws ws) {
-    const int plain = !act || (!act->swish && !(act->drop > 0));
+    const int plain =
+        !act || (!act->swish && !(act->drop > 0)); /* the slope of n itself is not wanted */
     const size_t needed = cpu_conv_bwd_x_ws(dev, s);
     for (int phase = 0; phase < s.S; phase++) {
         struct job job = {.dev = dev, .act_out = act, .src = dy, .w = w, .x = x, .dst = dn};

@@ -24,6 +24,7 @@ struct grad {
     float *dw, *db;
     int out, depth; /* of a group: output channels, taps * in */
     int merged, direct;
+    int dy_in_place;      /* dy is read where it lies */
     int panel;            /* columns of a product */
     int batch, n_batches; /* groups of a task */
     int units;            /* of a sample */
@@ -59,7 +60,10 @@ static struct grad plan(struct ops_dev *dev, struct ops_conv s) {
     const int64_t wanted = (ENOUGH_TASKS + rectangles - 1) / rectangles;
     j.n_chunks = (int)(wanted < all_units ? wanted : all_units);
     j.direct = j.n_chunks == 1 && j.win.taps == 1;
-    j.dy_row = (ptrdiff_t)(cpu_ceil_div((size_t)j.most_out * (size_t)j.batch, 16) | 1) * 16;
+    j.dy_in_place = windows_readable(s.Cout);
+    j.dy_row = j.dy_in_place
+                   ? s.Cout
+                   : (ptrdiff_t)(cpu_ceil_div((size_t)j.most_out * (size_t)j.batch, 16) | 1) * 16;
     return j;
 }
 
@@ -70,7 +74,7 @@ static void carve(struct grad *j, struct arena *arena) {
         j->merged ? panels * (size_t)j->unit * (size_t)j->panel * (size_t)j->batch
                   : windows_slab(&j->win, j->unit) * (size_t)j->batch + (size_t)j->panel;
     j->slab = cpu_ceil_div(floats, line) * line;
-    j->dy_copy = (size_t)j->unit * (size_t)j->dy_row;
+    j->dy_copy = j->dy_in_place ? 0 : (size_t)j->unit * (size_t)j->dy_row;
     j->factor = cpu_ceil_div((size_t)j->win.in * (size_t)j->batch, line) * line;
     j->partial = arena_carve(arena, j->direct ? 0 : (size_t)j->n_chunks * weights * sizeof(float));
     j->db_partial =
@@ -100,19 +104,26 @@ static size_t slab_of(const struct grad *j, const struct rectangle *r, int n) {
     return j->merged ? panels * (size_t)j->panel * (size_t)n : windows_slab(&j->win, n);
 }
 
-/* Windows [m0, m0 + n) of sample b: slabs and copy of dy. A merged slab is stored panel by panel. */
-static void fill_unit(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
-                      float *slab, float *dy, float *factor) {
+/* dy's rows of windows [m0, m0 + n) of sample b, where they lie or in `copy`. */
+static const float *dy_rows(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
+                            float *copy) {
+    const struct cpu_rows rows = {.x = j->dy,
+                                  .C = j->win.G * j->out,
+                                  .L = j->win.n,
+                                  .row0 = (int64_t)b * j->win.n + m0,
+                                  .row_step = 1,
+                                  .n = n,
+                                  .c0 = r->g0 * j->out + r->out0,
+                                  .cols = r->n_groups * r->n_out};
+    if (j->dy_in_place) return j->dy + rows.row0 * rows.C + rows.c0;
+    cpu_act_rows(j->dev->level, &rows, copy, j->dy_row, rows.cols, 0);
+    return copy;
+}
+
+/* The slabs of windows [m0, m0 + n) of sample b. A merged slab is stored panel by panel. */
+static void fill_slabs(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
+                       float *slab, float *factor) {
     const struct level *v = j->dev->level;
-    const struct cpu_rows out = {.x = j->dy,
-                                 .C = j->win.G * j->out,
-                                 .L = j->win.n,
-                                 .row0 = (int64_t)b * j->win.n + m0,
-                                 .row_step = 1,
-                                 .n = n,
-                                 .c0 = r->g0 * j->out + r->out0,
-                                 .cols = r->n_groups * r->n_out};
-    cpu_act_rows(v, &out, dy, j->dy_row, out.cols, 0);
     if (!j->merged) {
         windows_fill(v, &j->win, j->act, j->x, b, r->g0, r->n_groups, m0, n, factor, slab);
         return;
@@ -182,7 +193,7 @@ static struct rectangle rectangle_of(const struct grad *j, size_t task, size_t *
 static void grad_task(void *context, size_t task, int worker) {
     const struct grad *j = context;
     float *slab = j->scratch + (size_t)worker * (j->slab + j->dy_copy + j->factor);
-    float *dy = slab + j->slab, *factor = dy + j->dy_copy;
+    float *dy_copy = slab + j->slab, *factor = dy_copy + j->dy_copy;
     size_t chunk;
     const struct rectangle r = rectangle_of(j, task, &chunk);
     const struct cpu_part units =
@@ -194,7 +205,8 @@ static void grad_task(void *context, size_t task, int worker) {
         const struct cpu_part m =
             cpu_part((size_t)j->win.n, (size_t)j->units, u % (size_t)j->units);
         const int b = (int)(u / (size_t)j->units), n = (int)(m.to - m.from);
-        fill_unit(j, &r, b, (int)m.from, n, slab, dy, factor);
+        const float *dy = dy_rows(j, &r, b, (int)m.from, n, dy_copy);
+        fill_slabs(j, &r, b, (int)m.from, n, slab, factor);
         for (int g = 0; g < r.n_groups; g++)
             add_group(j, &r, g, n, u == units.from, slab + (size_t)g * slab_of(j, &r, n), dy);
         if (r.db) j->dev->level->sum_rows(n, channels, dy, j->dy_row, r.db);

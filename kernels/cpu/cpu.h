@@ -68,6 +68,9 @@ void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptr
 void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const float *da,
                       ptrdiff_t da_row, int add, float *dn);
 
+/* Whether an activation (or NULL) leaves everything as it is. */
+int cpu_act_is_none(const struct ops_act *act);
+
 /* Bytes of scratch memory of each pass; cpu_conv_ws is their maximum. */
 size_t cpu_conv_fwd_ws(struct ops_dev *dev, struct ops_conv s);
 size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, struct ops_conv s);

@@ -21,6 +21,16 @@ static ptrdiff_t slab_row(int taps, int in) {
     return taps > 1 ? in : ((in + 15) / 16 | 1) * 16;
 }
 
+int windows_readable(int C) {
+    enum { PAGE_FLOATS = 1024 };
+    return C % PAGE_FLOATS != 0;
+}
+
+int windows_in_place(const struct windows *w, const struct ops_act *act) {
+    return w->taps == 1 && w->step == 1 && w->first == 0 && w->n == w->rows &&
+           cpu_act_is_none(act) && windows_readable(w->G * w->in);
+}
+
 int windows_batch(int in, int out, int G) {
     const int widest = cpu_max(in, out);
     return cpu_min(G, cpu_max(1, ROW_FLOATS / widest));

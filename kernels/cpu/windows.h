@@ -28,6 +28,12 @@ struct windows windows_bwd(struct ops_conv s, int phase, int *l0);
 /* Whether a convolution's samples may be seen as one long sample: one tap, step 1, no padding. */
 int windows_mergeable(struct ops_conv s);
 
+/* Whether a tensor whose rows have C floats can be a factor of a product as it lies there. Rows a multiple of a
+ * page apart would drive each other out of the nearest cache: those are worth a copy. */
+int windows_readable(int C);
+/* Whether the windows need no slab: single rows, all inside, of a readable tensor, with no activation. */
+int windows_in_place(const struct windows *w, const struct ops_act *act);
+
 /* How many neighbouring groups are worth doing together, so that rows are read and written by more than one
  * cache line. */
 int windows_batch(int in, int out, int G);
