@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include "core/file.h"
-#include "core/mem.h"
 
 #define WRITING    ".writing"
 #define OLD        ".old-"

@@ -37,6 +37,7 @@ struct safetensors {
     size_t n_meta;
 };
 
+/* Maps and checks the whole header. Missing: ECG_ERR_NOINPUT; anything the format forbids: ECG_ERR_DATA. */
 enum ecg_status safetensors_open(struct safetensors *s, const char *path);
 void safetensors_close(struct safetensors *s); /* idempotent */
 const struct safetensors_entry *safetensors_find(const struct safetensors *s, const char *name); /* NULL: not there */

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/mem.h"
-
 /* The shortest decimal that reads back as the same double: "0.001", "1e-5", "300000". */
 static void number_text(double v, char *text, size_t size) {
     if (v == floor(v) && fabs(v) < 1e15) {

@@ -35,10 +35,10 @@ void file_out_close(struct file_out *f);             /* discards what was not co
 /* Writes n bytes atomically. */
 enum ecg_status file_write(const char *path, const void *data, size_t n);
 
-bool file_exists(const char *path);
+bool file_exists(const char *path); /* file, folder or anything else; links are followed */
 bool file_is_dir(const char *path);
 enum ecg_status file_mkdirs(const char *path);          /* mkdir -p; ECG_ERR_CREATE */
-enum ecg_status file_sync_dir(const char *path);
+enum ecg_status file_sync_dir(const char *path);        /* makes renames in it last; ECG_ERR_IO */
 enum ecg_status file_remove_tree(const char *path);     /* rm -r; a path that is not there is fine */
 bool file_dir_is_empty(const char *path);               /* also true when it does not exist */
 

@@ -9,6 +9,7 @@
 #include "core/status.h"
 
 uint64_t hash_bytes(const void *data, size_t n);
+/* Of the whole file, whatever its size. Missing: ECG_ERR_NOINPUT; a failing read: ECG_ERR_IO. */
 enum ecg_status hash_file(const char *path, uint64_t *out);
 
 #endif

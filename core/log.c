@@ -43,8 +43,8 @@ static bool has_colour(void) {
 }
 
 static void emit(enum log_level level, const char *format, va_list args) {
-    static const char *const words[] = {"error: ", "warning: ", "", "debug: "};
-    static const char *const colours[] = {"\033[31m", "\033[33m", "", "\033[2m"};
+    static const char *const words[] = {"error: ", "warning: ", ""};
+    static const char *const colours[] = {"\033[31m", "\033[33m", ""};
     if ((int)level > atomic_load(&level_shown)) return;
     char text[LINE_BYTES], line[LINE_BYTES + 64];
     vsnprintf(text, sizeof text, format, args);
@@ -74,13 +74,6 @@ void log_info(const char *format, ...) {
     va_list args;
     va_start(args, format);
     emit(LOG_INFO, format, args);
-    va_end(args);
-}
-
-void log_debug(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    emit(LOG_DEBUG, format, args);
     va_end(args);
 }
 

@@ -5,15 +5,14 @@
 
 #include <stdbool.h>
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO };
 
-void log_set_level(enum log_level level); /* default LOG_INFO; -q = LOG_WARN, -v = LOG_DEBUG */
+void log_set_level(enum log_level level); /* default LOG_INFO; -q = LOG_WARN */
 
 /* "einthoven: warning: ..." ; colour only on a terminal, not with NO_COLOR (set, non-empty) or TERM=dumb. */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Progress of a long job: one line redrawn on a terminal (at most 10 times a second), a plain line every
  * 10 s in a log file. `text` is appended ("loss 0.312  421 ECG/s"); ETA comes from done/total. */

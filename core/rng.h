@@ -33,6 +33,7 @@ enum rng_stream {
     RNG_BOOTSTRAP
 };
 
+/* Starts the sequence that (seed, stream, a, b) names: the same words at every start. */
 void rng_init(struct rng *r, uint64_t seed, uint32_t stream, uint32_t a, uint32_t b);
 uint32_t rng_u32(struct rng *r);
 double rng_uniform(struct rng *r); /* [0, 1), 53 bits */

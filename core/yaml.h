@@ -27,6 +27,7 @@ struct yaml_node {
     char **keys;              /* map: n keys */
 };
 
+/* Parses n bytes; `where` names the source in messages. Freed by yaml_free. */
 enum ecg_status yaml_parse(struct yaml_node **root, const char *text, size_t n, const char *where);
 enum ecg_status yaml_parse_file(struct yaml_node **root, const char *path); /* missing file: ECG_ERR_NOINPUT */
 void yaml_free(struct yaml_node *root); /* NULL is fine */

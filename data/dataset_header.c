@@ -2,7 +2,6 @@
  * One shard's attributes and tables: read, checked for shape and type, and noted where they lie. The records
  * themselves are not read. */
 #include <limits.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -60,8 +60,7 @@ struct dataset_private {
     size_t n_open, max_open;
     uint64_t fd_clock;
 
-    pthread_mutex_t
-        slow_lock; /* guards all that is read through HDF5: these, cached tables, chunk lists */
+    pthread_mutex_t slow_lock; /* guards all that is read through HDF5: these, cached tables, chunk lists */
     struct {
         struct h5_file *file;
         const struct shard *shard;

@@ -44,7 +44,9 @@ enum ecg_status h5_create(struct h5_file **f, const char *path);
 /* Close reports what flushing found (disk full: ECG_ERR_IO). NULL is fine. */
 enum ecg_status h5_close(struct h5_file *f);
 
+/* Whether an object is there, dataset or group. */
 bool h5_has(struct h5_file *f, const char *name);
+/* No such dataset: ECG_ERR_DATA. */
 enum ecg_status h5_dataset_info(struct h5_file *f, const char *name, struct h5_info *info);
 
 /* Reads rows [first, first+n) along axis 0 (the whole dataset: first 0, n = shape[0]) converted to the C type. */
@@ -54,8 +56,6 @@ enum ecg_status h5_read_f32(struct h5_file *f, const char *name, uint64_t first,
                             float *out);
 enum ecg_status h5_read_i16(struct h5_file *f, const char *name, uint64_t first, uint64_t n,
                             int16_t *out);
-enum ecg_status h5_read_i64(struct h5_file *f, const char *name, uint64_t first, uint64_t n,
-                            int64_t *out);
 enum ecg_status h5_read_u8(struct h5_file *f, const char *name, uint64_t first, uint64_t n,
                            uint8_t *out);
 /* The type as people name it ("int16", "big-endian int16", "float64", "text"), for messages. */

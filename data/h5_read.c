@@ -105,12 +105,6 @@ enum ecg_status h5_read_i16(struct h5_file *f, const char *name, uint64_t first,
     return h5_end(read_numbers(f, name, first, n, H5T_NATIVE_INT16, out));
 }
 
-enum ecg_status h5_read_i64(struct h5_file *f, const char *name, uint64_t first, uint64_t n,
-                            int64_t *out) {
-    h5_begin();
-    return h5_end(read_numbers(f, name, first, n, H5T_NATIVE_INT64, out));
-}
-
 enum ecg_status h5_read_u8(struct h5_file *f, const char *name, uint64_t first, uint64_t n,
                            uint8_t *out) {
     h5_begin();

@@ -32,8 +32,8 @@ struct loader {
     size_t record_values, n_batches; /* batches of an epoch */
     int piece;
 
-    pthread_mutex_t
-        lock; /* guards all below but the records' places in a slot, which their worker owns */
+    /* guards all below but the records' places in a slot, which their worker owns */
+    pthread_mutex_t lock;
     pthread_cond_t can_work, can_take;
     bool stop, ended; /* ended: no batch after `begun` */
     size_t begun, taken, released;

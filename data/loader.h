@@ -33,8 +33,7 @@ enum ecg_status selection_overlap(struct dataset *da, const size_t *a, size_t na
 void sampler_order(size_t n, bool shuffle, uint64_t seed, uint32_t epoch, size_t *order);
 
 struct loader_options {
-    const size_t
-        *index; /* the selection; like the columns the caller's, and must outlive the loader */
+    const size_t *index; /* the selection; like the columns the caller's, and must outlive the loader */
     size_t n;
     const int *label_columns; /* columns to hand on, in this order */
     int n_labels;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Which records of a data set a run uses: by fold, by part of the patients, or both. Patients are told apart by the
  * hash of their id, which also spreads them evenly over the unit interval. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -61,8 +61,7 @@ struct dataset {
     struct shard_schema schema;
     size_t n_records;
     size_t n_shards;
-    uint64_t
-        *patient_hash; /* (n_records) xxhash64 of patient_id, of record_id where there is none */
+    uint64_t *patient_hash; /* (n_records) xxhash64 of patient_id, of record_id where there is none */
     int16_t *fold;     /* (n_records) or NULL */
     struct dataset_private *p;
 };

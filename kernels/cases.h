@@ -75,8 +75,7 @@ struct case_buffer {
     double lo, hi;
     size_t n;     /* elements; 0: absent, the operation gets NULL */
     size_t terms; /* output: terms of the longest sum behind one element */
-    double
-        scale; /* output: size of the terms where they may cancel; else 0, its own maximum counts */
+    double scale; /* output: size of the terms where they may cancel; else 0, its own maximum counts */
     int per_sample; /* leading dimension is B */
     int row;        /* CASE_SEPARATED: channels C of a row */
     int gradient;   /* input: index of the buffer with its gradient, or CASE_NONE */

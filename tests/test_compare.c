@@ -2,7 +2,6 @@
  * The comparison behind selftest and test_cpu_ops finds what it is there to find: backends that are broken on
  * purpose, one way each, are reported with the buffer and what is wrong with it. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/compare.h"

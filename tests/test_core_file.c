@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Files: an output is whole or not there, whatever ends the writer (a close, a kill, a full disk), and
  * each kind of failure has its own status with the path in its message. */
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,8 +4,6 @@
  * take a task of the next). Worth running under the thread sanitizer: `make tsan`. */
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

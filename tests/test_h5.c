@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/file.h"
 #include "core/rng.h"
@@ -88,13 +87,13 @@ static void refuses_what_does_not_fit(void) {
     struct h5_file *f;
     if (!CHECK_OK(h5_open(&f, path))) return;
     uint8_t u[24];
-    int64_t i[3];
+    int16_t i[3];
     double d;
     char *text;
     CHECK_FAILS(h5_read_u8(f, "/a", 0, 3, u), ECG_ERR_DATA, "out of range");
-    CHECK_FAILS(h5_read_i64(f, "/b", 0, 3, i), ECG_ERR_DATA, "out of range");
+    CHECK_FAILS(h5_read_i16(f, "/b", 0, 3, i), ECG_ERR_DATA, "out of range");
     CHECK_FAILS(h5_read_u8(f, "/c", 2, 2, u), ECG_ERR_DATA, "rows 2 to 4 wanted of 3");
-    CHECK_FAILS(h5_read_i64(f, "/id", 0, 3, i), ECG_ERR_DATA, "numbers wanted, found text");
+    CHECK_FAILS(h5_read_i16(f, "/id", 0, 3, i), ECG_ERR_DATA, "numbers wanted, found text");
     CHECK_FAILS(h5_read_f64(f, "/nothing", 0, 1, &d), ECG_ERR_DATA, "/nothing: is not there");
     CHECK_FAILS(h5_attr_text(f, "/", "rate", &text, NULL), ECG_ERR_DATA, "rate is no text");
     CHECK_FAILS(h5_attr_number(f, "/", "format", &d, NULL), ECG_ERR_DATA, "format is no number");

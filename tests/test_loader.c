@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/file.h"
 #include "data/h5.h"
 #include "data/loader.h"
 #include "tests/support/check.h"

@@ -2,7 +2,6 @@
  * Net1D by itself, with no outside truth: the tensor table, first weights, gradients against differences, dropout and
  * drop-path for any split into micro-batches, inference against training buffers, freezing, impossible shapes. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -13,6 +13,7 @@
 #include "train/objective/objective.h"
 #include "train/optim/optim.h"
 #include "train/optim/schedule.h"
+#include "train/run/config.h"
 
 #define MAX_NUMBERS 12
 
@@ -313,13 +314,9 @@ static void objectives_by_name(void) {
     struct ops_loss parameters = {.kind = OPS_LOSS_MSE, .lambda = 1.5, .margin = 1, .gamma = 3};
     const uint8_t labels[6] = {0, 1, 255, 1, 255, 0};
     const float targets[6] = {1, NAN, 2, 3, 4, NAN};
-    char names[64] = "";
-    for (int k = OBJECTIVE_BCE; k <= OBJECTIVE_COX; k++) {
+    for (int k = OBJECTIVE_BCE; k <= OBJECTIVE_COX; k++)
         CHECK_OK(objective_init(&o, (enum objective_kind)k, NULL));
-        snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", k > 0 ? " " : "",
-                 objective_name((enum objective_kind)k));
-    }
-    CHECK_STR(names, OBJECTIVE_CHOICES);
+    CHECK_STR(conf_choice_name(config_options, "loss.name", OBJECTIVE_HUBER + 1), "huber");
     CHECK_OK(objective_init(&o, OBJECTIVE_HILL, &parameters));
     CHECK(o.loss.kind == OPS_LOSS_HILL && o.loss.gamma == 3 && o.reads == OBJECTIVE_LABELS);
     CHECK(objective_known(&o, 3, 2, labels, NULL) == 4);

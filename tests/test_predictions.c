@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Files of predict and embed: what was added is in them, in order; until commit nothing is; foreign HDF5 is read or refused
  * with a reason. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

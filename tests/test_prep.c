@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Lead algebra, filters and presets: against SciPy's numbers (tests/fixtures/make_prep.py, and the
  * official ones where they are at hand), and at the edges of what a recording can be. */
-#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * safetensors: round trips, conversions, byte-determinism, and a reader that nothing hostile gets past. The library's own
  * reading and writing of the same files is tests/test_safetensors.py. */
-#include <inttypes.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -3,7 +3,6 @@
  * by bisection. */
 #include "data/readers/table.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

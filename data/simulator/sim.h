@@ -105,8 +105,7 @@ struct sim_plan {
     enum sim_repolarisation repolarisation;
     double breath_hz, breath_phase;  /* respiration */
     double breath_gain, breath_turn; /* of the heart vector: fraction, radians */
-    double rr_breath, rr_slow,
-        rr_random; /* fractions of RR: respiratory, 0.1 Hz and beat-to-beat */
+    double rr_breath, rr_slow, rr_random; /* fractions of RR: respiratory, 0.1 Hz and beat-to-beat */
     double slow_hz, slow_phase;
     double atrial_mv, atrial_hz; /* fibrillation or flutter waves in V1 */
     int conduction;              /* flutter: n to 1; 0 = variable */

@@ -6,7 +6,6 @@
 #include "data/simulator/sim.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { RA, LA, LL, CHEST, ELECTRODES = CHEST + 6 };

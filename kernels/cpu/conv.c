@@ -28,9 +28,9 @@ struct pass {
     struct windows win;
     struct weight_map map;
     int out; /* output channels of a group */
-    int dst_rows, dst_first,
-        dst_step; /* window m's output is row dst_first + m * dst_step of a sample */
-    int dst_L;    /* the result's true rows of a sample, for dropout */
+    /* window m's output is row dst_first + m * dst_step of a sample */
+    int dst_rows, dst_first, dst_step;
+    int dst_L; /* the result's true rows of a sample, for dropout */
 
     int batch, n_batches; /* groups of an item */
     int panel, n_panels;  /* columns of a packed panel; panels of a group */

@@ -17,8 +17,7 @@ struct level_gemm {
     ptrdiff_t a_row, a_step;
     const float *b; /* B(k, j) = b[k * b_step + j]; a whole panel of columns is readable */
     ptrdiff_t b_step;
-    const float *
-        init; /* element (i, j) at init[i * init_row + j]: a bias (init_row 0), C itself; NULL: 0 */
+    const float *init; /* element (i, j) at init[i * init_row + j]: a bias (init_row 0), C itself; NULL: 0 */
     ptrdiff_t init_row;
     float *c;
     ptrdiff_t c_row;

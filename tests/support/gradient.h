@@ -15,8 +15,7 @@
 #define GRADIENT_BOUND 1e-4
 
 struct gradient_result {
-    double
-        worst; /* largest error, relative to <g, v> or to its usual size |g| |v| / sqrt(n) if that is larger */
+    double worst; /* largest error, relative to <g, v> or to its usual size |g| |v| / sqrt(n) if that is larger */
     const char *input; /* where */
     int n_checked;     /* derivatives compared */
 };

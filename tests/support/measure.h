@@ -10,14 +10,12 @@ struct measured {
     int n_beats;
     double heart_rate; /* 1/min, from the first to the last beat */
     double rr_spread;  /* mean |RR[i+1] - RR[i]| / mean RR */
-    double
-        rr_spread_usual; /* the same over intervals between beats of the usual shape that no early beat disturbs */
+    double rr_spread_usual; /* the same over intervals between beats of the usual shape that no early beat disturbs */
     int n_early_wide;  /* premature beats of another shape, QRS >= 120 ms */
     int n_early_usual; /* premature beats of the usual shape */
     /* of the averaged beat of the usual shape: */
     double p_mv; /* height of the wave before QRS, over all leads (root of the sum of squares) */
-    double
-        p_likeness; /* correlation of each beat's stretch before QRS with the average: 1 = always the same wave */
+    double p_likeness; /* correlation of each beat's stretch before QRS with the average: 1 = always the same wave */
     double pr_ms, qrs_ms;
     double qt_ms; /* NaN where T is too flat to have an end (t_height_mv of 0.2 and less) */
     double axis_deg;

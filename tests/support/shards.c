@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/mem.h"
-
 void shards_schema(struct shard_schema *s) {
     *s = (struct shard_schema){
         .sampling_rate = 500, .length = SHARDS_L, .units = "mV", .preprocessing = "none"};

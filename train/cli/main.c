@@ -41,7 +41,7 @@ static void print_usage(FILE *f) {
         fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fprintf(
         f,
-        "\neinthoven COMMAND --help tells more; -q (quiet) and -v (more) go before the command;\n"
+        "\neinthoven COMMAND --help tells more; -q before the command: warnings and errors only;\n"
         "einthoven --version. A start: einthoven synth --out ecgs --records 2000 --seed 1\n");
 }
 
@@ -88,8 +88,7 @@ static void catch_signals(void) {
 
 static enum ecg_status run(int argc, char **argv) {
     int i = 1;
-    for (; i < argc && (strcmp(argv[i], "-q") == 0 || strcmp(argv[i], "-v") == 0); i++)
-        log_set_level(argv[i][1] == 'q' ? LOG_WARN : LOG_DEBUG);
+    for (; i < argc && strcmp(argv[i], "-q") == 0; i++) log_set_level(LOG_WARN);
     if (i >= argc) {
         print_usage(stderr);
         return ECG_ERR_USAGE;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * pretrain and finetune. */
-#include <stdlib.h>
 
+#include "train/run/training.h"
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
 #include "train/run/config.h"
-#include "train/run/training.h"
 
 static const char *config_keys(void) {
     char *text = NULL;

@@ -4,34 +4,23 @@
 
 #include <math.h>
 
-#include "core/mem.h"
-
 #define LABEL_UNKNOWN 255
 
-/* What follows from an objective's name; one row each, in the order of enum objective_kind. */
+/* What follows from an objective's kind. */
 static const struct {
-    const char *name;
     enum objective_reads reads;
     struct ops_loss published;
 } objectives[] = {
-    [OBJECTIVE_BCE] = {"bce", OBJECTIVE_LABELS, {.kind = OPS_LOSS_BCE}},
-    [OBJECTIVE_HILL] = {"hill",
-                        OBJECTIVE_LABELS,
+    [OBJECTIVE_BCE] = {OBJECTIVE_LABELS, {.kind = OPS_LOSS_BCE}},
+    [OBJECTIVE_HILL] = {OBJECTIVE_LABELS,
                         {.kind = OPS_LOSS_HILL, .lambda = 1.5, .margin = 1, .gamma = 2}},
-    [OBJECTIVE_FOCAL] = {"focal",
-                         OBJECTIVE_LABELS,
-                         {.kind = OPS_LOSS_FOCAL, .gamma = 2, .alpha = 0.25}},
-    [OBJECTIVE_ASL] = {"asl",
-                       OBJECTIVE_LABELS,
+    [OBJECTIVE_FOCAL] = {OBJECTIVE_LABELS, {.kind = OPS_LOSS_FOCAL, .gamma = 2, .alpha = 0.25}},
+    [OBJECTIVE_ASL] = {OBJECTIVE_LABELS,
                        {.kind = OPS_LOSS_ASL, .gamma_pos = 0, .gamma_neg = 4, .margin = 0.05}},
-    [OBJECTIVE_MSE] = {"mse", OBJECTIVE_TARGETS, {.kind = OPS_LOSS_MSE}},
-    [OBJECTIVE_HUBER] = {"huber", OBJECTIVE_TARGETS, {.kind = OPS_LOSS_HUBER, .delta = 1}},
-    [OBJECTIVE_COX] = {"cox", OBJECTIVE_SURVIVAL, {0}},
+    [OBJECTIVE_MSE] = {OBJECTIVE_TARGETS, {.kind = OPS_LOSS_MSE}},
+    [OBJECTIVE_HUBER] = {OBJECTIVE_TARGETS, {.kind = OPS_LOSS_HUBER, .delta = 1}},
+    [OBJECTIVE_COX] = {OBJECTIVE_SURVIVAL, {0}},
 };
-
-const char *objective_name(enum objective_kind kind) {
-    return objectives[kind].name;
-}
 
 static enum ecg_status check_range(const char *key, double value, double low, double high) {
     if (value >= low && value <= high) return ECG_OK;

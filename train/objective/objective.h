@@ -19,7 +19,8 @@
 #include "core/status.h"
 #include "kernels/ops.h"
 
-/* In the order of OBJECTIVE_CHOICES, for the option table. */
+/* In the order of OBJECTIVE_CHOICES, which the option table shows; cox stands behind them: it takes an event and a time,
+ * not a column an output. */
 enum objective_kind {
     OBJECTIVE_BCE,
     OBJECTIVE_HILL,
@@ -29,7 +30,7 @@ enum objective_kind {
     OBJECTIVE_HUBER,
     OBJECTIVE_COX
 };
-#define OBJECTIVE_CHOICES "bce hill focal asl mse huber cox"
+#define OBJECTIVE_CHOICES "bce hill focal asl mse huber"
 
 /* Which columns of the data an objective reads. */
 enum objective_reads {
@@ -48,7 +49,6 @@ struct objective {
  * of this loss. A value that can't be is ECG_ERR_CONFIG and names the key. */
 enum ecg_status objective_init(struct objective *o, enum objective_kind kind,
                                const struct ops_loss *parameters);
-const char *objective_name(enum objective_kind kind); /* "bce" */
 
 /* Known entries of B x N labels or targets (the one that `o` reads; the other may be NULL), host memory. For cox:
  * the events, N = 1. */

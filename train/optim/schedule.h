@@ -25,16 +25,13 @@ struct schedule {
     int64_t total_steps;     /* cosine, onecycle: optimiser steps of the whole run */
     int64_t steps_per_epoch; /* step */
     double lr;               /* optim.lr, the largest rate: what min_lr is a part of */
-    double
-        beta1; /* optim.beta1 (SGD: momentum); what schedule_at hands back unless onecycle cycles it */
+    double beta1; /* optim.beta1 (SGD: momentum); what schedule_at hands back unless onecycle cycles it */
 
     double gamma;  /* step, plateau: the rate's factor at each drop; 0.1 */
     int64_t every; /* step: epochs between drops (StepLR) */
-    double
-        warmup; /* part of total_steps that rises; < 0 = the schedule's own: cosine 0, onecycle 0.3 (pct_start) */
+    double warmup; /* part of total_steps that rises; < 0 = the schedule's own: cosine 0, onecycle 0.3 (pct_start) */
     double min_lr; /* cosine: the rate at the end (eta_min); plateau: the lowest */
-    int64_t
-        patience;  /* plateau: validations without improvement that are borne; the next one drops */
+    int64_t patience; /* plateau: validations without improvement that are borne; the next one drops */
     bool maximize; /* plateau: the metric is better when larger (mode="max") */
 };
 

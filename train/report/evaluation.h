@@ -23,8 +23,7 @@
 struct evaluation_input {
     size_t n;                /* N records */
     char *const *record_ids; /* (N); evaluation_write needs them */
-    const uint64_t
-        *patients;   /* (N) hash of the patient; NULL: each record is a patient of its own */
+    const uint64_t *patients; /* (N) hash of the patient; NULL: each record is a patient of its own */
     size_t n_labels; /* K */
     char *const *label_names;  /* (K) */
     const float *logits;       /* (N, K) */

@@ -2,10 +2,7 @@
  * The option table: the only place that knows a key's name, type, default, bounds and meaning. */
 #include "train/run/config.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-#include "core/mem.h"
 
 #define OPTION(member, type, def, choices, min, max, help)                                         \
     { #member, type, offsetof(struct config, member), def, choices, min, max, help }
@@ -40,7 +37,7 @@ const struct conf_option config_options[] = {
            "data set that the final weights are evaluated on (RUN/test); null: none"),
     OPTION(data.labels, CONF_STRINGS, "null", NULL, 0, 0, "label columns by name; null: all"),
     OPTION(data.targets, CONF_STRINGS, "null", NULL, 0, 0, "target columns by name; null: all"),
-    OPTION(data.normalize, CONF_CHOICE, "record", "record lead none", 0, 0,
+    OPTION(data.normalize, CONF_CHOICE, "record", CONFIG_NORMALIZE_CHOICES, 0, 0,
            "z-score over all leads taken (the official way) or per lead"),
     OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),

@@ -17,7 +17,9 @@
 #include "train/optim/schedule.h"
 
 /* loss.name: 0 = auto (resolved: mse when only targets are asked for, else bce), then enum objective_kind + 1. */
-#define CONFIG_LOSS_CHOICES "auto bce hill focal asl mse huber"
+#define CONFIG_LOSS_CHOICES "auto " OBJECTIVE_CHOICES
+/* data.normalize, in the order of enum ops_normalize. */
+#define CONFIG_NORMALIZE_CHOICES "record lead none"
 
 struct config {
     struct {

@@ -9,10 +9,8 @@
 struct evaluate_options {
     const char *weights; /* safetensors file, checkpoint or run folder */
     const char *data;    /* a path, or {path: DIR, fold: 9} */
-    const char *
-        predictions; /* P.h5 of predict: outputs are read from there, the network is not run; NULL: run it */
-    const char
-        *labels; /* "A,B": only these outputs; NULL: all, and each must be a column of the data */
+    const char *predictions; /* P.h5 of predict: outputs are read from there, the network is not run; NULL: run it */
+    const char *labels; /* "A,B": only these outputs; NULL: all, and each must be a column of the data */
     const char *out; /* folder for metrics.json and predictions.csv */
     const char *device;
     int threads, batch;

@@ -3,7 +3,6 @@
 #ifndef TRAIN_RUN_INFER_H
 #define TRAIN_RUN_INFER_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/status.h"

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "checkpoints/folder.h"
-#include "core/conf.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/run/config.h"
 
 /* The safetensors file that a user's path means. */
 static enum ecg_status find_file(const char *path, char **file) {
@@ -71,16 +71,17 @@ enum ecg_status network_leads(const struct network *n, struct leads *leads) {
 }
 
 enum ecg_status network_normalize(const struct network *n, enum ops_normalize *normalize) {
-    static const char *const names[] = {"record", "lead", "none"};
     *normalize = OPS_NORM_RECORD;
     if (n->meta.normalize == NULL) return ECG_OK;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(n->meta.normalize, names[i]) == 0) {
+    const char *name;
+    for (int i = 0; (name = conf_choice_name(config_options, "data.normalize", i)) != NULL; i++)
+        if (strcmp(n->meta.normalize, name) == 0) {
             *normalize = (enum ops_normalize)i;
             return ECG_OK;
         }
-    return ecg_fail(ECG_ERR_DATA, "%s: einthoven.normalize is %s; known are record, lead, none",
-                    n->path, n->meta.normalize);
+    return ecg_fail(ECG_ERR_DATA,
+                    "%s: einthoven.normalize is %s; known are " CONFIG_NORMALIZE_CHOICES, n->path,
+                    n->meta.normalize);
 }
 
 void network_warn_preset(const struct network *n, const char *preprocessing, const char *data) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Checkpoints of a run: model.safetensors (weights, what others read), state.safetensors (moments) and state.json
  * (position). Everything that training reads again is stored exactly. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "core/log.h"
-#include "core/mem.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;

@@ -40,8 +40,7 @@ struct trainer {
     struct net1d net;
     struct weights_meta meta; /* what goes with the weights into a checkpoint */
     struct objective objective;
-    float
-        *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
+    float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct optim optim;
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;

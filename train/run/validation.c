@@ -3,9 +3,7 @@
 #include "train/run/validation.h"
 
 #include <math.h>
-#include <stdlib.h>
 
-#include "core/mem.h"
 #include "train/report/evaluation.h"
 #include "train/run/infer.h"
 #include "train/run/trainer.h"
