@@ -257,7 +257,7 @@ void json_put_null(struct json_writer *w) {
 
 enum ecg_status json_writer_take(struct json_writer *w, char **text) {
     *text = NULL;
-    if (!w->text) put_text(w, "");
+    if (!w->text || w->pretty) put_text(w, w->pretty ? "\n" : "");
     bool whole = !w->failed && w->depth == 0 && !w->after_key;
     if (whole) {
         *text = w->text;

@@ -49,7 +49,7 @@ struct json_writer {
     int depth;
     bool first[32];
     bool after_key;
-    bool pretty; /* newlines and two-space indents; set before the first call */
+    bool pretty; /* newlines, one at the end too, and two-space indents; set before the first call */
     bool failed; /* out of memory; reported by json_writer_take */
 };
 void json_begin_object(struct json_writer *w);

@@ -143,7 +143,7 @@ static void json_write_pretty(void) {
     json_end_array(&w);
     json_end_object(&w);
     CHECK_OK(json_writer_take(&w, &text));
-    CHECK_STR(text, "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": []\n}");
+    CHECK_STR(text, "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": []\n}\n");
     free(text);
 }
 

@@ -101,16 +101,15 @@ static int compare_ids(const void *a, const void *b) {
 }
 
 /* Row of each record of the source in the predictions, by record id. */
-static enum ecg_status match_rows(struct subject *s, const struct predictions *p, char ***by_id,
-                                  size_t *row) {
+static enum ecg_status match_rows(struct subject *s, const struct predictions *p, const char *path,
+                                  char ***by_id, size_t *row) {
     qsort(by_id, p->n, sizeof(*by_id), compare_ids);
     for (size_t i = 0; i < s->source.n; i++) {
         char *id = NULL, **key = &id;
         TRY(dataset_record_id(s->source.data, s->source.index[i], &id));
         char ***found = bsearch(&key, by_id, p->n, sizeof(*by_id), compare_ids);
         enum ecg_status status =
-            found != NULL ? ECG_OK
-                          : ecg_fail(ECG_ERR_DATA, "--predictions: no row for record %s", id);
+            found != NULL ? ECG_OK : ecg_fail(ECG_ERR_DATA, "%s: no row for record %s", path, id);
         free(id);
         TRY(status);
         row[i] = (size_t)(*found - p->ids);
@@ -132,7 +131,7 @@ static enum ecg_status read_predictions(struct subject *s, const char *path) {
     TRY_OUT(MEM_NEW(&by_id, p.n));
     TRY_OUT(MEM_NEW(&row, s->source.n));
     for (size_t i = 0; i < p.n; i++) by_id[i] = &p.ids[i];
-    TRY_OUT(match_rows(s, &p, by_id, row));
+    TRY_OUT(match_rows(s, &p, path, by_id, row));
     s->r.n = s->source.n;
     s->r.k = (int)k;
     TRY_OUT(MEM_NEW(&s->r.logits, s->r.n * k));

@@ -18,7 +18,6 @@
 #include "core/pool.h"
 #include "train/run/version.h"
 
-#define CONFIG_MAX_BYTES ((size_t)8 << 20)
 
 /* Keys whose value changes nothing that is computed. */
 static bool line_is_free(const char *line) {

@@ -72,7 +72,7 @@ enum ecg_status sheet_finish(struct sheet *s) {
     char *text = NULL;
     json_end_object(&s->w);
     TRY(json_writer_take(&s->w, &text));
-    puts(text);
+    fputs(text, stdout);
     free(text);
     return ECG_OK;
 }
