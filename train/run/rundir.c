@@ -18,7 +18,6 @@
 #include "core/pool.h"
 #include "train/run/version.h"
 
-
 /* Keys whose value changes nothing that is computed. */
 static bool line_is_free(const char *line) {
     static const char *const keys[] = {"threads:", "workers:"};

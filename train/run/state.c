@@ -30,7 +30,7 @@ static void put_bool(struct json_writer *w, const char *key, bool v) {
     json_put_bool(w, v);
 }
 
-static enum ecg_status save_position(const struct trainer *t, const char *path) {
+static enum ecg_status save_position(struct trainer *t, const char *path) {
     const struct trainer_position *at = &t->at;
     struct json_writer w = {.pretty = true};
     json_begin_object(&w);
@@ -56,7 +56,7 @@ static enum ecg_status save_position(const struct trainer *t, const char *path) 
 }
 
 /* Moments in host memory: one flat array each, in the parameters' own layout. */
-static enum ecg_status save_moments(const struct trainer *t, const char *path) {
+static enum ecg_status save_moments(struct trainer *t, const char *path) {
     size_t n = t->optim.n;
     float *m = NULL, *v = NULL;
     enum ecg_status status;
@@ -76,22 +76,24 @@ out:
     return status;
 }
 
-static enum ecg_status save_files(struct trainer *t, const char *dir) {
+static enum ecg_status save_weights(struct trainer *t, const char *path) {
+    return weights_save(path, &t->net, &t->meta);
+}
+
+/* Saves or loads one file of a checkpoint folder. */
+static enum ecg_status with_file(struct trainer *t, const char *dir, const char *name,
+                                 enum ecg_status (*act)(struct trainer *t, const char *path)) {
     char *path = NULL;
-    enum ecg_status status;
-    TRY_OUT(file_join(&path, dir, "model.safetensors"));
-    TRY_OUT(weights_save(path, &t->net, &t->meta));
-    free(path);
-    path = NULL;
-    TRY_OUT(file_join(&path, dir, "state.safetensors"));
-    TRY_OUT(save_moments(t, path));
-    free(path);
-    path = NULL;
-    TRY_OUT(file_join(&path, dir, "state.json"));
-    TRY_OUT(save_position(t, path));
-out:
+    TRY(file_join(&path, dir, name));
+    enum ecg_status status = act(t, path);
     free(path);
     return status;
+}
+
+static enum ecg_status save_files(struct trainer *t, const char *dir) {
+    TRY(with_file(t, dir, "model.safetensors", save_weights));
+    TRY(with_file(t, dir, "state.safetensors", save_moments));
+    return with_file(t, dir, "state.json", save_position);
 }
 
 enum ecg_status trainer_save(struct trainer *t, bool is_best) {
@@ -203,24 +205,16 @@ static enum ecg_status load_weights(struct trainer *t, const char *path) {
 }
 
 enum ecg_status trainer_load_last(struct trainer *t, bool *found) {
-    char *dir = NULL, *path = NULL;
+    char *dir = NULL;
     enum ecg_status status;
     *found = false;
     TRY_OUT(folder_resolve(t->run, "last", &dir));
     if (dir == NULL) goto out;
-    TRY_OUT(file_join(&path, dir, "state.json"));
-    TRY_OUT(load_position(t, path));
-    free(path);
-    path = NULL;
-    TRY_OUT(file_join(&path, dir, "model.safetensors"));
-    TRY_OUT(load_weights(t, path));
-    free(path);
-    path = NULL;
-    TRY_OUT(file_join(&path, dir, "state.safetensors"));
-    TRY_OUT(load_moments(t, path));
+    TRY_OUT(with_file(t, dir, "state.json", load_position));
+    TRY_OUT(with_file(t, dir, "model.safetensors", load_weights));
+    TRY_OUT(with_file(t, dir, "state.safetensors", load_moments));
     *found = true;
 out:
     free(dir);
-    free(path);
     return status;
 }
