@@ -158,7 +158,8 @@ static enum ecg_status folder_of(char **out, const char *path) {
 }
 
 static enum ecg_status write_failed(const char *path) {
-    return ecg_fail(ECG_ERR_IO, "%s: writing failed: %s", path, strerror(errno ? errno : EIO));
+    return ecg_fail(ECG_ERR_IO, "%s: writing failed: %s", path,
+                    errno ? strerror(errno) : "is the disk full?");
 }
 
 enum ecg_status file_out_commit(struct file_out *f) {
@@ -264,7 +265,7 @@ static bool is_dot_name(const char *name) {
 
 bool file_dir_is_empty(const char *path) {
     DIR *d = opendir(path);
-    if (!d) return errno == ENOENT;
+    if (!d) return errno == ENOENT || errno == ENOTDIR;
     bool empty = true;
     struct dirent *e;
     while (empty && (e = readdir(d)) != NULL) empty = is_dot_name(e->d_name);

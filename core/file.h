@@ -40,7 +40,7 @@ bool file_is_dir(const char *path);
 enum ecg_status file_mkdirs(const char *path);          /* mkdir -p; ECG_ERR_CREATE */
 enum ecg_status file_sync_dir(const char *path);        /* makes renames in it last; ECG_ERR_IO */
 enum ecg_status file_remove_tree(const char *path);     /* rm -r; a path that is not there is fine */
-bool file_dir_is_empty(const char *path);               /* also true when it does not exist */
+bool file_dir_is_empty(const char *path);               /* true when it does not exist, false for a file */
 
 /* Sorted names that end in `suffix` ("" = all). A plain list gives files and folders; a recursive one gives
  * files only, as paths below `dir` ("a/b.hea"), and does not follow symlinks to folders. */

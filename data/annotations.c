@@ -64,5 +64,13 @@ enum ecg_status annotations_check(const struct annotations *a, const char *where
             return ecg_fail(ECG_ERR_DATA, "%s: label %s is unknown for every record", where,
                             a->labels.v[k]);
     }
+    for (int k = 0; k < a->targets.n; k++) {
+        bool known = false;
+        for (size_t i = 0; i < a->n && !known; i++)
+            known = !isnan(a->target[i * (size_t)a->targets.n + (size_t)k]);
+        if (!known)
+            return ecg_fail(ECG_ERR_DATA, "%s: target %s is unknown for every record", where,
+                            a->targets.v[k]);
+    }
     return ECG_OK;
 }

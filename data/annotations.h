@@ -32,8 +32,8 @@ enum ecg_status annotations_add_name(struct names *names, const char *name);
 /* A label value: 0, 1, or unknown (NaN, -1, 255). False when it is none of them. */
 bool annotations_label(double v, uint8_t *out);
 
-/* A label column without one known value can teach nothing: ECG_ERR_DATA naming it and `where` it
- * came from. */
+/* A label or target column without one known value can teach nothing: ECG_ERR_DATA naming it and
+ * `where` it came from. */
 enum ecg_status annotations_check(const struct annotations *a, const char *where);
 
 #endif

@@ -9,8 +9,6 @@
 #include "core/log.h"
 #include "data/dataset_private.h"
 
-#define MAX_RATE 1e6 /* Hz */
-
 static enum ecg_status read_text(struct h5_file *f, const char *name, char *to, size_t size,
                                  const char *path) {
     char *text;
@@ -58,7 +56,7 @@ static enum ecg_status read_attributes(struct h5_file *f, const char *path,
                                        struct shard_schema *schema, bool first) {
     TRY(check_format(f, path));
     TRY(h5_attr_number(f, "/", "sampling_rate", &schema->sampling_rate, NULL));
-    if (!(schema->sampling_rate > 0 && schema->sampling_rate <= MAX_RATE))
+    if (!(schema->sampling_rate > 0 && schema->sampling_rate <= SHARD_MAX_RATE))
         return ecg_fail(ECG_ERR_DATA, "%s: sampling_rate %g Hz can't be", path,
                         schema->sampling_rate);
     TRY(read_leads(f, path, &schema->leads));

@@ -10,6 +10,7 @@
 #include "data/h5.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -44,8 +45,13 @@ enum ecg_status h5_end(enum ecg_status status) {
     return status;
 }
 
+/* Up to where HDF5 starts to list times, buffers and file descriptors. */
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *e, void *context) {
-    if (n == 0) snprintf(context, 256, "%s", e->desc != NULL ? e->desc : "");
+    char *words = context;
+    if (n != 0 || e->desc == NULL) return 0;
+    snprintf(words, 256, "%s", e->desc);
+    char *details = strstr(words, ": time = ");
+    if (details != NULL) *details = 0;
     return 0;
 }
 
@@ -53,8 +59,9 @@ enum ecg_status h5_fail(enum ecg_status status, const struct h5_file *f, const c
                         const char *what) {
     char words[256] = "";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, words);
-    return ecg_fail(status, "%s: %s: %s%s%s%s", f->path, name, what,
-                    words[0] != 0 ? " (HDF5: " : "", words, words[0] != 0 ? ")" : "");
+    bool is_root = strcmp(name, "/") == 0;
+    return ecg_fail(status, "%s: %s%s%s%s%s%s", f->path, is_root ? "" : name, is_root ? "" : ": ",
+                    what, words[0] != 0 ? " (HDF5: " : "", words, words[0] != 0 ? ")" : "");
 }
 
 /* Any kind of HDF5 identifier; a negative one is none. */
@@ -123,12 +130,20 @@ enum ecg_status h5_create(struct h5_file **out, const char *path) {
     *out = NULL;
     TRY(new_file(&f, path));
     f->writing = true;
+    /* By itself first: the system's reason is clearer than HDF5's. */
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        ecg_fail(ECG_ERR_CREATE, "%s: can't create: %s", path, strerror(errno));
+        free_file(f);
+        return ECG_ERR_CREATE;
+    }
+    close(fd);
 
     h5_begin();
     hid_t access_list = access_properties(true);
     f->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access_list);
     enum ecg_status status = ECG_OK;
-    if (f->id < 0) status = h5_fail(ECG_ERR_CREATE, f, "/", "can't be created");
+    if (f->id < 0) status = h5_fail(ECG_ERR_IO, f, "/", "writing failed (is the disk full?)");
     h5_drop(access_list);
     h5_end(status);
     if (status != ECG_OK) {

@@ -83,6 +83,12 @@ static void default_leads(const struct record *r, struct leads *out) {
     *out = has_all ? leads_standard12 : r->leads;
 }
 
+static enum ecg_status check_rate(const struct record *r) {
+    if (r->sampling_rate > 0 && r->sampling_rate <= SHARD_MAX_RATE) return ECG_OK;
+    return ecg_fail(ECG_ERR_DATA, "a sampling rate of %g Hz: above 0 and up to %g Hz can be",
+                    r->sampling_rate, SHARD_MAX_RATE);
+}
+
 /* A recording must agree with what the data set's first one fixed. */
 static enum ecg_status check_shape(const struct shard_schema *s, const struct record *r) {
     if (fabs(r->sampling_rate - s->sampling_rate) > 1e-6 * s->sampling_rate)
@@ -132,6 +138,7 @@ static enum ecg_status process(const struct import *m, size_t i, struct outcome 
     struct prep prep = m->prep;
     enum ecg_status status;
     TRY_OUT(read_recording(m, i, &r));
+    TRY_OUT(check_rate(&r));
     if (prep.leads.n == 0) default_leads(&r, &prep.leads);
     TRY_OUT(prep_run(&prep, &r, &out->n_nan));
     TRY_OUT(quantize(m, &r, out));
@@ -273,8 +280,8 @@ static enum ecg_status run_chunks(struct import *m, struct pool *pool, struct pr
 }
 
 static enum ecg_status none_left(const struct import *m) {
-    for (size_t i = 0; i < m->n_rejected && i < REASONS_SHOWN; i++)
-        log_error("%s: %s", m->rejected[i].id, m->rejected[i].reason);
+    for (size_t i = 1; i < m->n_rejected && i < REASONS_SHOWN; i++)
+        log_warn("rejected %s: %s", m->rejected[i].id, m->rejected[i].reason);
     return ecg_fail(ECG_ERR_DATA, "none of the %zu records could be imported; the first, %s: %s",
                     m->n, m->rejected[0].id, m->rejected[0].reason);
 }

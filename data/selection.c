@@ -39,6 +39,7 @@ enum ecg_status selection_make(const struct dataset *d, const struct selection_s
     size_t *list, taken = 0;
     *index = NULL;
     *n = 0;
+    if (d->n_records == 0) return ecg_fail(ECG_ERR_DATA, "%s: holds no record", d->path);
     TRY(check_spec(d, spec));
     TRY(MEM_NEW(&list, d->n_records));
     for (size_t i = 0; i < d->n_records; i++)

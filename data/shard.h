@@ -14,6 +14,7 @@
 #include "data/names.h"
 
 #define SHARD_MAX_RECORDS   4096
+#define SHARD_MAX_RATE      1e6 /* Hz */
 #define SHARD_LABEL_UNKNOWN 255
 
 /* What all records of a data set share. */

@@ -106,7 +106,7 @@ static void refuses_what_does_not_fit(void) {
     CHECK_FAILS(h5_open(&f, check_tmp()), ECG_ERR_DATA, "is not a plain file");
     CHECK_OK(file_write(in_tmp("text.h5"), "hello", 5));
     CHECK_FAILS(h5_open(&f, in_tmp("text.h5")), ECG_ERR_DATA, "is not an HDF5 file");
-    CHECK_FAILS(h5_create(&f, in_tmp("no/such.h5")), ECG_ERR_CREATE, "can't be created");
+    CHECK_FAILS(h5_create(&f, in_tmp("no/such.h5")), ECG_ERR_CREATE, "no/such.h5: can't create");
 }
 
 static void reserved_rows_are_the_callers(void) {

@@ -150,7 +150,7 @@ static void bad_headers(void) {
         {"", "r.hea: an empty header"},
         {"# only a comment", "an empty header"},
         {"r", "r.hea:1: no record line"},
-        {"r 0 100 4", "r.hea:1: number of signals"},
+        {"r 0 100 4", "r.hea:1: not a number of signals"},
         {"r 65 100 4", "number of signals"},
         {"r 99999999999999999999 100 4", "number of signals"},
         {"r -1", "number of signals"},

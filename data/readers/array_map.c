@@ -98,7 +98,8 @@ static enum ecg_status read_labels(struct array_map *m, const struct value *v) {
         if (list->kind != YAML_LIST || list->n == 0) return wrong(v, "{DATASET: [names]}");
         for (size_t k = 0; k < list->n; k++) {
             if (!is_text(list->items[k])) return wrong(v, "{DATASET: [names]}");
-            TRY(annotations_add_name(&l->columns, list->items[k]->text));
+            enum ecg_status status = annotations_add_name(&l->columns, list->items[k]->text);
+            if (status != ECG_OK) return ecg_fail_prefix(status, "%s:%d: ", v->path, list->line);
         }
     }
     return ECG_OK;

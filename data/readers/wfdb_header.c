@@ -75,16 +75,16 @@ static enum ecg_status record_line(struct line *l, struct wfdb_header *h) {
         return bad(
             l, "a record of several segments can't be read, only each segment by itself:", name);
     if (!take_integer(&p, 1, LEADS_MAX, &v) || *p)
-        return bad(l, "number of signals (1 to 64):", count);
+        return bad(l, "not a number of signals from 1 to 64:", count);
     h->n_signals = (int)v;
     h->rate = 250;
     if (rate) {
         p = rate;
         if (!take_number(&p, &h->rate) || (*p && *p != '/') || !(h->rate > 0))
-            return bad(l, "sampling rate:", rate);
+            return bad(l, "not a sampling rate above 0 Hz:", rate);
     }
     v = 0;
-    TRY(integer_field(l, "number of samples:", &v, NULL));
+    TRY(integer_field(l, "not a number of samples:", &v, NULL));
     if (v < 0)
         return ecg_fail(ECG_ERR_DATA, "%s:%d: a negative number of samples", l->where, l->number);
     h->has_length = v > 0; /* 0 means unknown */
@@ -101,7 +101,7 @@ static enum ecg_status format_field(struct line *l, struct wfdb_signal *s) {
     if (ok && *p == 'x') p++, ok = take_integer(&p, 1, INT32_MAX, &frame);
     if (ok && *p == ':') p++, ok = take_integer(&p, 0, INT32_MAX, &skew);
     if (ok && *p == '+') p++, ok = take_integer(&p, 0, INT64_MAX, &offset);
-    if (!ok || *p) return bad(l, "format:", w);
+    if (!ok || *p) return bad(l, "not a format:", w);
     if (frame > 1) return bad(l, "several samples per frame can't be read:", w);
     s->format = (int)format;
     s->skew = (uint64_t)skew;
@@ -116,20 +116,20 @@ static enum ecg_status gain_field(struct line *l, struct wfdb_signal *s, bool *h
     s->gain = 200;
     strcpy(s->units, "mV");
     if (!w) return ECG_OK;
-    if (!take_number(&p, &s->gain)) return bad(l, "gain:", w);
+    if (!take_number(&p, &s->gain)) return bad(l, "not a gain:", w);
     if (s->gain == 0) s->gain = 200;
     if (*p == '(') {
         p++;
         if (!take_integer(&p, INT32_MIN, INT32_MAX, &v) || *p++ != ')')
-            return bad(l, "baseline:", w);
+            return bad(l, "not a baseline:", w);
         s->baseline = (int32_t)v;
         *has_baseline = true;
     }
     if (*p == '/') {
-        if (!p[1] || strlen(p + 1) >= sizeof s->units) return bad(l, "units:", w);
+        if (!p[1] || strlen(p + 1) >= sizeof s->units) return bad(l, "not units:", w);
         strcpy(s->units, p + 1);
     } else if (*p) {
-        return bad(l, "gain:", w);
+        return bad(l, "not a gain:", w);
     }
     return ECG_OK;
 }

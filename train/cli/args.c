@@ -59,6 +59,7 @@ static enum ecg_status store(const struct arg *o, char *value, int argc) {
         *(bool *)o->to = true;
         return ECG_OK;
     case ARG_TEXT:
+        if (value[0] == 0) return ecg_fail(ECG_ERR_USAGE, "--%s: the value is empty", o->name);
         *(const char **)o->to = value;
         return ECG_OK;
     case ARG_LIST:

@@ -64,7 +64,8 @@ static enum ecg_status set_prep(struct prep *prep, const struct words *w) {
     prep->length = w->windows   ? PREP_LENGTH_WINDOWS
                    : has_length ? PREP_LENGTH_CROP
                                 : PREP_LENGTH_KEEP;
-    return w->leads != NULL ? leads_parse(&prep->leads, w->leads) : ECG_OK;
+    if (w->leads == NULL || leads_parse(&prep->leads, w->leads) == ECG_OK) return ECG_OK;
+    return ecg_fail_prefix(ECG_ERR_USAGE, "--leads: ");
 }
 
 static enum ecg_status check_words(const struct import_options *o, const struct words *w) {

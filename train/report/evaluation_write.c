@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/csv.h"
 #include "core/file.h"
@@ -152,7 +153,8 @@ enum ecg_status evaluation_write(const struct evaluation *e, const struct evalua
     TRY_OUT(file_join(&metrics, dir, "metrics.json"));
     TRY_OUT(file_join(&predictions, dir, "predictions.csv"));
     TRY_OUT(write_predictions(in, predictions));
-    TRY_OUT(write_metrics(e, in, metrics));
+    status = write_metrics(e, in, metrics);
+    if (status != ECG_OK) unlink(predictions); /* both or none */
 out:
     free(metrics);
     free(predictions);

@@ -7,6 +7,7 @@
 #define OPTION(member, type, def, choices, min, max, help)                                         \
     { #member, type, offsetof(struct config, member), def, choices, min, max, help }
 #define HUGE_INT 9e15
+#define BELOW_1  0.99999999 /* the moments divide by 1 - beta^t */
 
 const struct conf_option config_options[] = {
     OPTION(
@@ -60,8 +61,8 @@ const struct conf_option config_options[] = {
            "fine-tuning: the backbone's learning rate; -1: optim.lr"),
     OPTION(optim.weight_decay, CONF_NUMBER, "-1", NULL, -1, 1000,
            "-1: PyTorch's default (adamw 0.01, else 0)"),
-    OPTION(optim.beta1, CONF_NUMBER, "0.9", NULL, 0, 1, "adam, adamw"),
-    OPTION(optim.beta2, CONF_NUMBER, "0.999", NULL, 0, 1, "adam, adamw"),
+    OPTION(optim.beta1, CONF_NUMBER, "0.9", NULL, 0, BELOW_1, "adam, adamw"),
+    OPTION(optim.beta2, CONF_NUMBER, "0.999", NULL, 0, BELOW_1, "adam, adamw"),
     OPTION(optim.eps, CONF_NUMBER, "1e-8", NULL, 0, 1, "adam, adamw"),
     OPTION(optim.momentum, CONF_NUMBER, "0", NULL, 0, 1, "sgd"),
     OPTION(optim.decay_bias, CONF_BOOL, "true", NULL, 0, 0,

@@ -3,10 +3,12 @@
  * the weights and are never chosen here. */
 #include "train/run/evaluate.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/file.h"
 #include "core/log.h"
@@ -76,9 +78,12 @@ static enum ecg_status choose_outputs(struct subject *s, const char *list) {
             return ecg_fail(ECG_ERR_CONFIG, "%s: the network has no output %s%s", s->network.path,
                             w, conf_did_you_mean(hint, w, (const char *const *)have->v, have->n));
         }
+        if (names_find(&s->names, w) >= 0)
+            return ecg_fail(ECG_ERR_USAGE, "--labels: %s stands twice", w);
         s->names.v[s->names.n] = w;
         s->output[s->names.n++] = i;
     }
+    if (s->names.n == 0) return ecg_fail(ECG_ERR_USAGE, "--labels: no name in \"%s\"", list);
     return ECG_OK;
 }
 
@@ -92,7 +97,8 @@ static enum ecg_status run_network(struct subject *s, const struct evaluate_opti
     TRY(network_normalize(n, &normalize));
     TRY(source_take_leads(&s->source, &leads, "--data"));
     network_warn_preset(n, s->source.data->schema.preprocessing, s->source.data->path);
-    TRY(network_build(n, o->device, o->threads, s->source.data->schema.length, o->batch));
+    TRY(network_build(n, o->device, o->threads, s->source.data->schema.length,
+                      source_batch(&s->source, o->batch)));
     return infer_all(&s->r, &n->net, &s->source, normalize, 1, "evaluate");
 }
 
@@ -104,6 +110,9 @@ static int compare_ids(const void *a, const void *b) {
 static enum ecg_status match_rows(struct subject *s, const struct predictions *p, const char *path,
                                   char ***by_id, size_t *row) {
     qsort(by_id, p->n, sizeof(*by_id), compare_ids);
+    for (size_t i = 1; i < p->n; i++)
+        if (strcmp(*by_id[i - 1], *by_id[i]) == 0)
+            return ecg_fail(ECG_ERR_DATA, "%s: record %s stands twice", path, *by_id[i]);
     for (size_t i = 0; i < s->source.n; i++) {
         char *id = NULL, **key = &id;
         TRY(dataset_record_id(s->source.data, s->source.index[i], &id));
@@ -241,21 +250,32 @@ out:
     return status;
 }
 
+/* Before the work, which may take hours; a folder that was not there goes again when it fails. */
+static enum ecg_status make_out(const char *out, bool *made) {
+    *made = !file_exists(out);
+    TRY(file_mkdirs(out));
+    if (access(out, W_OK) == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_CREATE, "%s: can't write there: %s", out, strerror(errno));
+}
+
 static enum ecg_status evaluate(const struct evaluate_options *o,
                                 const struct selection_spec *spec) {
     struct subject s = {0};
+    bool made = false;
     enum ecg_status status;
     TRY_OUT(network_read(&s.network, o->weights));
     TRY_OUT(source_open(&s.source, spec, "--data"));
     TRY_OUT(name_outputs(&s));
     TRY_OUT(choose_outputs(&s, o->labels));
     TRY_OUT(source_take_columns(&s.source, s.targets, &s.names, "--data"));
+    TRY_OUT(make_out(o->out, &made));
     if (o->predictions != NULL)
         TRY_OUT(read_predictions(&s, o->predictions));
     else
         TRY_OUT(run_network(&s, o));
     TRY_OUT(report(&s, o->out));
 out:
+    if (status != ECG_OK && made) rmdir(o->out);
     subject_free(&s);
     return status;
 }

@@ -84,7 +84,7 @@ static enum ecg_status predict_dataset(struct job *job, const struct predict_opt
                                        enum ops_normalize normalize) {
     TRY(open_source(job, o->data[0]));
     TRY(network_build(&job->network, o->device, o->threads, job->source.data->schema.length,
-                      o->batch));
+                      source_batch(&job->source, o->batch)));
     TRY(open_output(job, o->out));
     return infer_each(&job->network.net, &job->source, normalize, 1, o->embed ? "embed" : "predict",
                       put_rows, job);

@@ -124,6 +124,10 @@ out:
     return status;
 }
 
+int source_batch(const struct source *s, int wanted) {
+    return s->n < (size_t)wanted ? (int)s->n : wanted;
+}
+
 struct loader_options source_loader(const struct source *s, int batch_size, int workers) {
     return (struct loader_options){.index = s->index,
                                    .n = s->n,

@@ -36,6 +36,8 @@ enum ecg_status source_take_columns(struct source *s, bool targets, const struct
 /* All columns taken must be known somewhere in the selection, else ECG_ERR_DATA names the column. */
 enum ecg_status source_check_known(struct source *s, const char *key);
 
+/* How many records at a time of `wanted`: never more than there are. */
+int source_batch(const struct source *s, int wanted);
 /* Loader options for this source: index, columns; the rest is the caller's. */
 struct loader_options source_loader(const struct source *s, int batch_size, int workers);
 /* What a feed must know of its batches; points into s. */

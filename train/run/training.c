@@ -30,19 +30,32 @@ static enum ecg_status open_sources(struct trainer *t, const struct config *c) {
     return status;
 }
 
-static enum ecg_status check_patients(const struct trainer *t) {
+static enum ecg_status check_patients(const struct source *train, const struct source *other,
+                                      const char *key) {
     size_t both = 0;
     char *example = NULL;
-    TRY(selection_overlap(t->train.data, t->train.index, t->train.n, t->valid.data, t->valid.index,
-                          t->valid.n, &both, &example));
+    TRY(selection_overlap(train->data, train->index, train->n, other->data, other->index, other->n,
+                          &both, &example));
     if (both == 0) return ECG_OK;
-    ecg_fail(
-        ECG_ERR_DATA,
-        "data.train and data.valid share %zu patients (%s for one): split by patient, with folds made "
-        "by patient or with part: [from, to]",
-        both, example ? example : "?");
+    ecg_fail(ECG_ERR_DATA,
+             "data.train and %s share %zu patients (%s for one): split by patient, with folds made "
+             "by patient or with part: [from, to]",
+             key, both, example ? example : "?");
     free(example);
     return ECG_ERR_DATA;
+}
+
+/* data.test is read after the training: that it is there and holds no patient of it is found before. */
+static enum ecg_status check_test(const struct source *train, const struct config *c) {
+    if (c->data.test == NULL) return ECG_OK;
+    struct selection_spec spec;
+    struct source test = {0};
+    enum ecg_status status = config_selection(c->data.test, "data.test", &spec);
+    if (status == ECG_OK) status = source_open(&test, &spec, "data.test");
+    if (status == ECG_OK) status = check_patients(train, &test, "data.test");
+    config_selection_free(&spec);
+    source_close(&test);
+    return status;
 }
 
 static enum ecg_status check_length(const struct source *s, int64_t length, const char *key) {
@@ -73,6 +86,7 @@ static enum ecg_status take(struct trainer *t, const struct config *c, const str
     TRY(source_take_columns(&t->train, targets, columns, "data.train"));
     TRY(check_length(&t->train, c->model.length, "data.train"));
     TRY(source_check_known(&t->train, "data.train"));
+    TRY(check_test(&t->train, c));
     if (!t->has_valid) return ECG_OK;
     /* By name from the training part, whose "all columns" decides. */
     struct names same;
@@ -82,7 +96,7 @@ static enum ecg_status take(struct trainer *t, const struct config *c, const str
     if (status == ECG_OK) status = source_take_leads(&t->valid, leads, "data.valid");
     if (status == ECG_OK) status = check_length(&t->valid, c->model.length, "data.valid");
     if (status == ECG_OK) status = check_alike(&t->train, &t->valid);
-    return status == ECG_OK ? check_patients(t) : status;
+    return status == ECG_OK ? check_patients(&t->train, &t->valid, "data.valid") : status;
 }
 
 /* ------------------------------------------------------------------ resolving model.* */
