@@ -78,8 +78,9 @@ $(OBJ)/git: always
 $(OBJ)/train/run/version.o: $(OBJ)/git
 $(OBJ)/train/run/version.o: ALL_CFLAGS += $(if $(GIT),-DEINTHOVEN_GIT='"$(GIT)"')
 
-# SIMD levels: one file a level, chosen at run time (kernels/cpu/dispatch). Kernels are worth -O3.
-$(OBJ)/kernels/cpu/%.o: ALL_CFLAGS += -O3
+# SIMD levels: one file a level, chosen at run time (kernels/cpu/dispatch). Kernels are worth -O3; under a sanitizer their
+# unrolled loops take minutes to compile at that.
+$(OBJ)/kernels/cpu/%.o: ALL_CFLAGS += $(if $(SAN),-O1,-O3)
 $(OBJ)/kernels/cpu/%_avx512.o: ALL_CFLAGS += -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512
 $(OBJ)/kernels/cpu/%_avx2.o: ALL_CFLAGS += -mavx2 -mfma
 
