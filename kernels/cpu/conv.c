@@ -144,8 +144,8 @@ static void pack_task(void *context, size_t task, int worker) {
     const struct pass *p = &job->p;
     const struct weight_map *map = &p->map;
     const struct level *v = job->dev->level;
-    const int g = (int)(task / (size_t)p->n_panels),
-              first = (int)(task % (size_t)p->n_panels) * p->panel;
+    const int g = (int)(task / (size_t)p->n_panels);
+    const int first = (int)(task % (size_t)p->n_panels) * p->panel;
     const int cols = cpu_min(p->panel, p->out - first), in = p->win.in, taps = p->win.taps;
     const float *w = job->w + map->base + g * map->group + first * map->out;
     float *to = job->packed + task * (size_t)taps * (size_t)in * (size_t)p->panel;

@@ -68,25 +68,21 @@ ALWAYS_INLINE void tile(const int rows, const int vectors, const int dense,
         tile(R, V, D, g, a, init, c);                                                              \
         break;
 #define TILE_CASES_6(V, D)                                                                         \
-    TILE_CASE(1, V, D)                                                                             \
-    TILE_CASE(2, V, D) TILE_CASE(3, V, D) TILE_CASE(4, V, D) TILE_CASE(5, V, D) TILE_CASE(6, V, D)
+    TILE_CASE(1, V, D) TILE_CASE(2, V, D) TILE_CASE(3, V, D) TILE_CASE(4, V, D)                    \
+    TILE_CASE(5, V, D) TILE_CASE(6, V, D)
 #define TILE_CASES_12(V, D)                                                                        \
     TILE_CASES_6(V, D)                                                                             \
-    TILE_CASE(7, V, D)                                                                             \
-    TILE_CASE(8, V, D)                                                                             \
-    TILE_CASE(9, V, D) TILE_CASE(10, V, D) TILE_CASE(11, V, D) TILE_CASE(12, V, D)
+    TILE_CASE(7, V, D) TILE_CASE(8, V, D) TILE_CASE(9, V, D) TILE_CASE(10, V, D)                   \
+    TILE_CASE(11, V, D) TILE_CASE(12, V, D)
 #define TILE_CASES_14(V, D)                                                                        \
     TILE_CASES_12(V, D)                                                                            \
     TILE_CASE(13, V, D) TILE_CASE(14, V, D)
 #define TILE_CASES_28(V, D)                                                                        \
     TILE_CASES_14(V, D)                                                                            \
-    TILE_CASE(15, V, D)                                                                            \
-    TILE_CASE(16, V, D)                                                                            \
-    TILE_CASE(17, V, D)                                                                            \
-    TILE_CASE(18, V, D)                                                                            \
+    TILE_CASE(15, V, D) TILE_CASE(16, V, D) TILE_CASE(17, V, D) TILE_CASE(18, V, D)                \
     TILE_CASE(19, V, D) TILE_CASE(20, V, D) TILE_CASE(21, V, D) TILE_CASE(22, V, D)                \
-        TILE_CASE(23, V, D) TILE_CASE(24, V, D) TILE_CASE(25, V, D) TILE_CASE(26, V, D)            \
-            TILE_CASE(27, V, D) TILE_CASE(28, V, D)
+    TILE_CASE(23, V, D) TILE_CASE(24, V, D) TILE_CASE(25, V, D) TILE_CASE(26, V, D)                \
+    TILE_CASE(27, V, D) TILE_CASE(28, V, D)
 #if LEVEL_TILE_ROWS == 14
 #define TILE_CASES_WIDE   TILE_CASES_14
 #define TILE_CASES_NARROW TILE_CASES_28
@@ -116,8 +112,8 @@ static void gemm(const struct level_gemm *g) {
         g->a_row == 1 ? (narrow ? tile_narrow_dense : tile_wide_dense)
                       : (narrow ? tile_narrow : tile_wide);
     for (int t = 0; t < n_tiles; t++) {
-        const ptrdiff_t r0 = (ptrdiff_t)t * g->rows / n_tiles,
-                        r1 = (ptrdiff_t)(t + 1) * g->rows / n_tiles;
+        const ptrdiff_t r0 = (ptrdiff_t)t * g->rows / n_tiles;
+        const ptrdiff_t r1 = (ptrdiff_t)(t + 1) * g->rows / n_tiles;
         run((int)(r1 - r0), g, g->a + r0 * g->a_row, g->init ? g->init + r0 * g->init_row : NULL,
             g->c + r0 * g->c_row);
     }
