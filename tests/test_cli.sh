@@ -70,4 +70,14 @@ shard=$(ls "$data"/*.h5)
 mkdir "$tmp/cutset"
 head -c 30000 "$shard" >"$tmp/cutset/a.h5"
 expect 65 "a.h5" "$einthoven" inspect "$tmp/cutset"
+# Only training catches signals, to save its state: everything else ends at once.
+"$einthoven" -q synth --out "$tmp/long" --records 1000000 --rate 100 &
+pid=$!
+sleep 0.5
+kill -TERM $pid
+for _ in $(seq 100); do kill -0 $pid 2>/dev/null || break; sleep 0.05; done
+kill -9 $pid 2>/dev/null || true
+code=0
+wait $pid 2>/dev/null || code=$?
+[ $code -eq 143 ]; verdict $? "SIGTERM ends synth at once: $code"
 finish

@@ -55,7 +55,7 @@ done
 # Asked to stop: saves where it is, exit code 75.
 launch "$tmp/s" --resume &
 pid=$!
-sleep 0.3
+for _ in $(seq 100); do [ -s "$tmp/s/metrics.jsonl" ] && break; sleep 0.05; done
 kill -TERM $pid 2>/dev/null || true
 code=0
 wait $pid || code=$?

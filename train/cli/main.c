@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * einthoven: one binary, one table of commands. The only place that exits. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,6 @@
 #include "core/conf.h"
 #include "core/log.h"
 #include "train/cli/commands.h"
-#include "train/run/trainer.h"
 #include "train/run/version.h"
 
 struct command {
@@ -73,19 +71,6 @@ static char *join_words(int argc, char **argv) {
     return text;
 }
 
-static void on_signal(int signal_number) {
-    (void)signal_number;
-    trainer_request_stop();
-}
-
-/* TERM, USR1 (Slurm's warning) and the first INT end a training run after its present step, with the state saved. */
-static void catch_signals(void) {
-    struct sigaction once = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)};
-    sigaction(SIGTERM, &once, NULL);
-    sigaction(SIGUSR1, &once, NULL);
-    sigaction(SIGINT, &once, NULL);
-}
-
 static enum ecg_status run(int argc, char **argv) {
     int i = 1;
     for (; i < argc && strcmp(argv[i], "-q") == 0; i++) log_set_level(LOG_WARN);
@@ -111,7 +96,6 @@ int main(int argc, char **argv) {
     umask(027); /* patients' data is not for everybody on the machine */
     char *words = join_words(argc, argv);
     if (words != NULL) command_line = words;
-    catch_signals();
     enum ecg_status status = run(argc, argv);
     if (status != ECG_OK && ecg_message()[0] != 0) log_error("%s", ecg_message());
     if (fflush(stdout) != 0 && status == ECG_OK) {

@@ -1,14 +1,29 @@
 /* SPDX-License-Identifier: MIT
  * pretrain and finetune. */
+#include <signal.h>
 
-#include "train/run/training.h"
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
 #include "train/run/config.h"
+#include "train/run/trainer.h"
+#include "train/run/training.h"
 
 static const char *config_keys(void) {
     char *text = NULL;
     return conf_help(config_options, &text) == ECG_OK ? text : NULL;
+}
+
+static void on_signal(int signal_number) {
+    (void)signal_number;
+    trainer_request_stop();
+}
+
+/* TERM, USR1 (Slurm's warning) and the first INT end a training run after its present step, with the state saved. */
+static void catch_signals(void) {
+    struct sigaction once = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)};
+    sigaction(SIGTERM, &once, NULL);
+    sigaction(SIGUSR1, &once, NULL);
+    sigaction(SIGINT, &once, NULL);
 }
 
 /* The two commands differ in --weights and in what they run. */
@@ -32,6 +47,7 @@ static enum ecg_status train(enum ecg_status (*run)(const struct training_option
         o.config = operands.v[0];
         o.sets = sets.v;
         o.n_sets = sets.n;
+        catch_signals();
         status = run(&o);
     }
     args_free(&args, &operands);
