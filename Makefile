@@ -113,13 +113,14 @@ run-soak: all tests
 	@scripts/run_tests.sh soak $(OBJ)
 
 asan:
-	@$(MAKE) SAN='$(ASAN)' run-c-tests
+	@$(MAKE) SAN='$(ASAN)' run-sanitized
 
 tsan:
-	@$(MAKE) SAN='$(TSAN)' RUN_TESTS='$(TSAN_TESTS)' run-c-tests
+	@$(MAKE) SAN='$(TSAN)' RUN_TESTS='$(TSAN_TESTS)' run-sanitized
 
-run-c-tests: $(if $(RUN_TESTS),$(RUN_TESTS:%=$(OBJ)/tests/%),$(TESTS))
-	@scripts/run_tests.sh c $(OBJ) $(RUN_TESTS)
+# The test programs, and the program itself under the tests of the command line (its own binary, not build/einthoven).
+run-sanitized: $(OBJ)/einthoven $(if $(RUN_TESTS),$(RUN_TESTS:%=$(OBJ)/tests/%),$(TESTS))
+	@scripts/run_tests.sh sanitized $(OBJ) $(RUN_TESTS)
 
 demo:
 	@EINTHOVEN_NO_INSTALL=1 scripts/setup.sh || scripts/setup.sh
@@ -150,13 +151,13 @@ help:
 	@echo 'make test         every check and test; installs missing Debian packages first'
 	@echo 'make soak         the long tests'
 	@echo 'make bench        figures of this machine'
-	@echo 'make asan, tsan   the C tests under the address and undefined-behaviour, the thread sanitizer'
+	@echo 'make asan, tsan   the C and command line tests under the address and undefined-behaviour, the thread sanitizer'
 	@echo 'make format, check-format'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= ; installs no packages'
 	@echo 'make clean'
 	@echo 'Variables: CC, CFLAGS (-O2 -g), SAN, LDFLAGS, BUILD (build), V=1 shows the commands'
 
-.PHONY: all always packages tests test run-tests soak run-soak asan tsan run-c-tests demo bench format \
+.PHONY: all always packages tests test run-tests soak run-soak asan tsan run-sanitized demo bench format \
         check-format install clean help
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

@@ -4,7 +4,8 @@
 # A program that ends without its closing line, with another exit code than its line says, or not within
 # its time counts as one failure.
 #     scripts/run_tests.sh all OBJ             the rules, then every test program, shell and Python test
-#     scripts/run_tests.sh c OBJ [NAME...]     test programs only
+#     scripts/run_tests.sh sanitized OBJ [NAME...]
+#                                              test programs, and the tests that run OBJ/einthoven from outside
 #     scripts/run_tests.sh soak OBJ            tests/soak_*
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -68,13 +69,10 @@ run() { # NAME COMMAND...
 }
 
 # The thread sanitizer wants the old layout of addresses where the kernel's is too random for it.
-run_program() { # PROGRAM
-    local layout=()
-    if nm "$1" 2>/dev/null | grep -q ' __tsan_init$' && setarch "$(uname -m)" -R true 2>/dev/null; then
-        layout=(setarch "$(uname -m)" -R)
-    fi
-    run "${1##*/}" "${layout[@]}" "$1"
-}
+layout=()
+if nm "$obj/einthoven" 2>/dev/null | grep -q ' __tsan_init$' && setarch "$(uname -m)" -R true 2>/dev/null; then
+    layout=(setarch "$(uname -m)" -R)
+fi
 
 # The interpreter that has what the test imports, the one with more of the optional modules first.
 run_python() { # FILE
@@ -93,7 +91,7 @@ run_python() { # FILE
         if [ -n "$missing" ]; then skip "$1" "Python modules missing: $missing"; else skip "$1" "no python3"; fi
         return
     fi
-    run "$1" "$best" "$1"
+    run "$1" "${layout[@]}" "$best" "$1"
 }
 
 c_tests() { # [NAME...]
@@ -102,7 +100,7 @@ c_tests() { # [NAME...]
         name=$(basename "$source" .c)
         if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
         if [ -x "$obj/tests/$name" ]; then
-            run_program "$obj/tests/$name"
+            run "$name" "${layout[@]}" "$obj/tests/$name"
         else
             fail "$name" "not built"
         fi
@@ -119,6 +117,19 @@ scripts_of() { # PREFIX
     done
 }
 
+# What runs the program from outside, on the one built with these objects.
+outside_tests() {
+    local file
+    EINTHOVEN_BINARY=$(realpath "$obj/einthoven")
+    export EINTHOVEN_BINARY
+    for file in tests/test_*.sh; do
+        if grep -q 'support/shell.inc' "$file"; then run "$file" "${layout[@]}" bash "$file"; fi
+    done
+    for file in tests/test_*.py; do
+        if grep -q EINTHOVEN_BINARY "$file"; then run_python "$file"; fi
+    done
+}
+
 case $what in
 all)
     rule "include rule" scripts/check_includes.sh
@@ -127,10 +138,13 @@ all)
     c_tests
     scripts_of test
     ;;
-c) c_tests "$@" ;;
+sanitized)
+    c_tests "$@"
+    outside_tests
+    ;;
 soak) scripts_of soak ;;
 *)
-    echo "run_tests: $what is not one of all, c, soak" >&2
+    echo "run_tests: $what is not one of all, sanitized, soak" >&2
     exit 2
     ;;
 esac
