@@ -49,6 +49,15 @@ out:
     return status;
 }
 
+static enum ecg_status guard_shards(const struct dataset *d) {
+    const char **paths;
+    TRY(MEM_NEW(&paths, d->n_shards));
+    for (size_t i = 0; i < d->n_shards; i++) paths[i] = d->p->shards[i].path;
+    enum ecg_status status = h5_guard(paths, d->n_shards);
+    free(paths);
+    return status;
+}
+
 struct hashing {
     uint64_t *to; /* of row 0 */
     bool only_missing;
@@ -142,6 +151,7 @@ enum ecg_status dataset_open(struct dataset **out, const char *path) {
     pthread_mutex_init(&d->p->scratch_lock, NULL);
     TRY_OUT(mem_strdup(&d->path, path));
     TRY_OUT(list_shards(d));
+    TRY_OUT(guard_shards(d));
     for (size_t i = 0; i < d->n_shards; i++) TRY_OUT(open_shard(d, &d->p->shards[i], &cap));
     d->p->record_values = (size_t)d->schema.leads.n * (size_t)d->schema.length;
     d->p->max_open = open_limit(d->n_shards);

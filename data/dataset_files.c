@@ -92,7 +92,7 @@ enum ecg_status dataset_slow_file(struct dataset_private *p, const struct shard 
     h5_close(p->slow[oldest].file);
     p->slow[oldest].file = NULL;
     p->slow[oldest].shard = NULL;
-    TRY(h5_open(f, s->path));
+    TRY(h5_open_guarded(f, s->path)); // dataset_open has guarded all
     p->slow[oldest].file = *f;
     p->slow[oldest].shard = s;
     p->slow[oldest].last_used = ++p->slow_clock;

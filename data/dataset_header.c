@@ -163,7 +163,7 @@ enum ecg_status dataset_header_read(struct shard *s, struct shard_schema *schema
     struct h5_file *f;
     struct h5_info fold;
     *file = NULL;
-    TRY(h5_open(&f, s->path));
+    TRY(h5_open_guarded(&f, s->path));
     enum ecg_status status;
     TRY_OUT(read_attributes(f, s->path, schema, first));
     TRY_OUT(read_ecg(f, s, schema));

@@ -60,7 +60,8 @@ struct dataset_private {
     size_t n_open, max_open;
     uint64_t fd_clock;
 
-    pthread_mutex_t slow_lock; /* guards all that is read through HDF5: these, cached tables, chunk lists */
+    /* guards all that is read through HDF5: these, cached tables, chunk lists */
+    pthread_mutex_t slow_lock;
     struct {
         struct h5_file *file;
         const struct shard *shard;
@@ -74,7 +75,7 @@ struct dataset_private {
     struct chunk_scratch *scratch; /* those not in use */
 };
 
-/* dataset_header.c. Opens the file, checks it all, and fills shard and schema (the caller frees both, also after a
+/* dataset_header.c. Opens the file (which h5_guard has seen), checks it all, and fills shard and schema (the caller frees both, also after a
  * failure). `first`: a missing attribute that has a default is worth a warning. */
 enum ecg_status dataset_header_read(struct shard *s, struct shard_schema *schema, bool first,
                                     struct h5_file **file);

@@ -37,8 +37,12 @@ struct h5_info {
 };
 
 struct h5_file; /* an open file */
-/* Not there: ECG_ERR_NOINPUT; not HDF5 or damaged: ECG_ERR_DATA. */
+/* Not there: ECG_ERR_NOINPUT; not HDF5 or damaged: ECG_ERR_DATA. A child process goes through the file first, because
+ * libhdf5 crashes on many damaged ones; that costs about as much again as opening it. */
 enum ecg_status h5_open(struct h5_file **f, const char *path);
+/* The same in two steps, for many files: one child looks at all of them, then they are opened without. */
+enum ecg_status h5_guard(const char *const *paths, size_t n);
+enum ecg_status h5_open_guarded(struct h5_file **f, const char *path);
 /* A new file, made under the very name given (callers write to a temporary name and rename). */
 enum ecg_status h5_create(struct h5_file **f, const char *path);
 /* Close reports what flushing found (disk full: ECG_ERR_IO). NULL is fine. */

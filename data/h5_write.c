@@ -12,6 +12,7 @@ static enum ecg_status make(struct h5_file *f, const char *name, hid_t type, int
     hsize_t dims[H5_MAX_NDIM];
     for (int i = 0; i < ndim; i++) dims[i] = shape[i];
     hid_t space = H5Screate_simple(ndim, dims, NULL), plist = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_obj_track_times(plist, false); // equal data give equal bytes
     if (reserve) {
         H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY);
         H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER);

@@ -167,7 +167,7 @@ static void truncated_files(void) {
     write_sample(in_tmp("whole.h5"));
     CHECK_OK(file_read(in_tmp("whole.h5"), 1 << 20, &bytes, &n));
     CHECK(read_everything(in_tmp("whole.h5")));
-    for (size_t length = 0; length < n; length += 1 + length % 37, tried++) {
+    for (size_t length = 0; length < n; length += 1 + length % 89, tried++) {
         CHECK_OK(file_write(in_tmp("cut.h5"), bytes, length));
         if (!read_everything(in_tmp("cut.h5"))) refused++;
     }
@@ -176,21 +176,17 @@ static void truncated_files(void) {
     check_note("%zu lengths of %zu bytes, all refused", tried, n);
 }
 
-/* All metadata have checksums but the heap of variable-length texts, which libhdf5 1.10 itself trusts. */
+/* Also in the heap of variable-length texts, which has no checksum and on which libhdf5 1.10 crashes. */
 static void flipped_bytes(void) {
     char *bytes;
     size_t n, refused = 0;
-    enum { TRIES = 1500 };
+    enum { TRIES = 300 };
     write_sample(in_tmp("whole.h5"));
     CHECK_OK(file_read(in_tmp("whole.h5"), 1 << 20, &bytes, &n));
-    const char *heap = memmem(bytes, n, "GCOL", 4);
-    if (!CHECK(heap != NULL)) return;
-    size_t heap_at = (size_t)(heap - bytes);
     struct rng r;
     rng_init(&r, 7, RNG_SYNTH, 0, 0);
     for (int i = 0; i < TRIES; i++) {
         size_t at = rng_below(&r, n);
-        if (at >= heap_at && at < heap_at + 4096) continue;
         char old = bytes[at];
         bytes[at] = (char)rng_u32(&r);
         CHECK_OK(file_write(in_tmp("flip.h5"), bytes, n));

@@ -92,6 +92,7 @@ static void equal_input_gives_equal_bytes(void) {
     char *a, *b;
     size_t na, nb;
     CHECK_OK(shards_write(in_tmp("equal1"), 11));
+    sleep(1); // HDF5 would note the second of making
     CHECK_OK(shards_write(in_tmp("equal2"), 11));
     CHECK_OK(file_read(in_tmp("equal1/shard-00000.h5"), 1 << 24, &a, &na));
     CHECK_OK(file_read(in_tmp("equal2/shard-00000.h5"), 1 << 24, &b, &nb));
@@ -317,7 +318,7 @@ static void truncated_shards(void) {
     CHECK_OK(shards_write(in_tmp("cut"), 20));
     CHECK_OK(file_read(in_tmp("cut/shard-00000.h5"), 1 << 24, &bytes, &n));
     CHECK(read_everything(in_tmp("cut/shard-00000.h5")));
-    for (size_t length = 0; length < n; length += 1 + length % 61, tried++) {
+    for (size_t length = 0; length < n; length += 1 + length % 149, tried++) {
         CHECK_OK(file_write(in_tmp("cut/short.h5"), bytes, length));
         refused += !read_everything(in_tmp("cut/short.h5"));
     }
@@ -338,7 +339,6 @@ static void truncated_while_open(void) {
     dataset_close(d);
 }
 
-/* The heap of the attributes' texts has no checksum and libhdf5 1.10 trusts it: not changed here. */
 static void flipped_bytes(void) {
     char *bytes;
     size_t n, refused = 0, tried = 0;
@@ -346,12 +346,8 @@ static void flipped_bytes(void) {
     rng_init(&r, 11, RNG_SYNTH, 0, 0);
     CHECK_OK(shards_write(in_tmp("flip"), 20));
     CHECK_OK(file_read(in_tmp("flip/shard-00000.h5"), 1 << 24, &bytes, &n));
-    const char *heap = memmem(bytes, n, "GCOL", 4);
-    if (!CHECK(heap != NULL)) return;
-    size_t heap_at = (size_t)(heap - bytes);
-    while (tried < 400) {
+    while (tried < 200) {
         size_t at = rng_below(&r, n);
-        if (at >= heap_at && at < heap_at + 4096) continue;
         char old = bytes[at];
         bytes[at] = (char)(old ^ (1 << rng_below(&r, 8)));
         CHECK_OK(file_write(in_tmp("flip/changed.h5"), bytes, n));

@@ -44,8 +44,8 @@ def dump(program, path):
     """What our reader sees, or its message and exit code."""
     run = subprocess.run([program, "--dump", path], capture_output=True, check=False)
     if run.returncode != 0:
-        return run.stderr.decode().strip(), run.returncode
-    return json.loads(run.stdout), 0
+        return run.stderr.decode(errors="replace").strip(), run.returncode
+    return json.loads(run.stdout.decode(errors="replace")), 0
 
 
 def floats(rows):
@@ -269,6 +269,29 @@ def damaged_chunks(program, tmp):
     check("refused: a damaged chunk", code == 65 and "is damaged" in str(said), (code, said))
 
 
+def changed_bytes(program, tmp):
+    """One byte changed anywhere: read or refused, never a crash (the old format has no checksums)."""
+    path = os.path.join(tmp, "changed.h5")
+
+    def how(f):
+        whole(f)
+        tables(f)
+        f["patient_id"] = PATIENTS
+
+    write(path, how)
+    with open(path, "rb") as f:
+        raw = bytearray(f.read())
+    codes = []
+    for _ in range(150):
+        at = int(rng.integers(len(raw)))
+        old, raw[at] = raw[at], int(rng.integers(256))
+        with open(path, "wb") as f:
+            f.write(raw)
+        raw[at] = old
+        codes.append(dump(program, path)[1])
+    check(f"{len(codes)} changed files, {codes.count(65)} refused", set(codes) <= {0, 65}, set(codes))
+
+
 def folders(program, tmp):
     folder = os.path.join(tmp, "folder")
     os.mkdir(folder)
@@ -354,8 +377,8 @@ def main(program):
         print("0 passed, 0 failed, 1 skipped")
         return 0
     with tempfile.TemporaryDirectory() as tmp:
-        for part in (read_theirs, refuse_theirs, damaged_chunks, folders, blank_patients, number_ids, bool_labels,
-                     read_ours):
+        for part in (read_theirs, refuse_theirs, damaged_chunks, changed_bytes, folders, blank_patients, number_ids,
+                     bool_labels, read_ours):
             part(program, tmp)
     print(f"{passed} passed, {failed} failed, 0 skipped")
     return failed != 0
