@@ -11,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 what=$1 obj=$2
 shift 2
-limit=${TEST_SECONDS:-300}
+limit=${TEST_SECONDS:-600}
 [ "$what" = soak ] && limit=${TEST_SECONDS:-3600}
 passed=0 failed=0 skipped=0
 log=$(mktemp) || exit 1
