@@ -168,9 +168,13 @@ printf 'optim:\n\tlr: 3\n' | bad_config "bad.yaml:2:1"
 printf 'a: &a [*a]\n' | bad_config "bad.yaml:1"
 head -c 100000 /dev/zero | tr '\0' '[' | bad_config "nested deeper"
 head -c 1000 /dev/zero | bad_config "bad.yaml"
-(ulimit -v 1000000 && exec "$einthoven" -q pretrain plain.yaml --set data.train="$data" --set train.batch_size=65536 --out "$out") 2>stderr &&
-    status=0 || status=$?
-[ "$status" -eq 1 ] && grep -q "out of memory" stderr; verdict $? "a batch larger than the memory ends in a message"
+if (ulimit -v 1000000 && "$einthoven" --version >stdout 2>&1); then
+    (ulimit -v 1000000 && exec "$einthoven" -q pretrain plain.yaml --set data.train="$data" --set train.batch_size=65536 --out "$out") 2>stderr &&
+        status=0 || status=$?
+    [ "$status" -eq 1 ] && grep -q "out of memory" stderr; verdict $? "a batch larger than the memory ends in a message"
+else
+    skip "a batch larger than the memory (this build needs more than 1 GB of address space to start)"
+fi
 nothing_left "out of memory"
 
 train --out r
