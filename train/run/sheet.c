@@ -34,7 +34,10 @@ void sheet_end_section(struct sheet *s) {
 void sheet_text(struct sheet *s, const char *key, const char *value) {
     if (!s->json) {
         print_key(s, key);
-        printf(" %s\n", value != NULL ? value : "-");
+        putchar(' ');
+        for (const char *c = value != NULL ? value : "-"; *c != 0; c++)
+            fputs(*c == '\n' ? ", " : (char[2]){*c, 0}, stdout);
+        putchar('\n');
         return;
     }
     json_put_key(&s->w, key);

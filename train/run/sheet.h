@@ -18,7 +18,7 @@ struct sheet {
 void sheet_begin(struct sheet *s, bool json);
 void sheet_section(struct sheet *s, const char *key);
 void sheet_end_section(struct sheet *s);
-void sheet_text(struct sheet *s, const char *key, const char *value); /* NULL: null, "-" */
+void sheet_text(struct sheet *s, const char *key, const char *value); /* NULL: null, "-"; lines are joined by ", " */
 void sheet_integer(struct sheet *s, const char *key, int64_t value);
 void sheet_number(struct sheet *s, const char *key, double value);
 /* Prints what was gathered (JSON) and frees. */
