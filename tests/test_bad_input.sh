@@ -151,6 +151,9 @@ refuse 78 "optim.beta1 is '1'" train --set optim.beta1=1
 refuse 78 "model.stride is '0'" train --set model.stride=0
 refuse 78 "model.filters has 2 stages" train --set 'model.filters=[16, 16]'
 refuse 78 "did you mean path" train --set 'data.test={pth: x}'
+refuse 78 "has no label column sinus_rythm; did you mean sinus_rhythm?" train --set "data.labels=[sinus_rythm]"
+refuse 78 "has no label column age; it is a target there" train --set "data.labels=[age]"
+refuse 78 "has no target column lbbb; it is a label there" train --set loss.name=mse --set "data.targets=[lbbb]"
 refuse 66 "data.test: nowhere: is not there" train --set data.test=nowhere
 refuse 65 "data.train and data.test share" train --set data.test="$data"
 refuse 66 "empty: holds no shard" train --set data.train=empty

@@ -45,23 +45,32 @@ static const struct names *kind_names(const struct source *s) {
     return s->targets ? &s->data->schema.targets : &s->data->schema.labels;
 }
 
+/* Names what the user may have meant: the same name among the other kind's columns, else the nearest of this kind. */
+static enum ecg_status no_column(const struct source *s, const char *wanted, const char *key) {
+    const struct names *have = kind_names(s);
+    const char *kind = s->targets ? "target" : "label", *other = s->targets ? "label" : "target";
+    const struct names *rest = s->targets ? &s->data->schema.labels : &s->data->schema.targets;
+    if (names_find(rest, wanted) >= 0)
+        return ecg_fail(ECG_ERR_CONFIG, "%s: %s has no %s column %s; it is a %s there", key,
+                        s->data->path, kind, wanted, other);
+    char hint[CONF_HINT_MAX];
+    return ecg_fail(ECG_ERR_CONFIG, "%s: %s has no %s column %s%s", key, s->data->path, kind,
+                    wanted, conf_did_you_mean(hint, wanted, (const char *const *)have->v, have->n));
+}
+
 enum ecg_status source_take_columns(struct source *s, bool targets, const struct names *wanted,
                                     const char *key) {
     s->targets = targets;
     const struct names *have = kind_names(s);
-    const char *kind = targets ? "target" : "label";
     if (have->n == 0)
-        return ecg_fail(ECG_ERR_CONFIG, "%s: %s holds no %ss", key, s->data->path, kind);
+        return ecg_fail(ECG_ERR_CONFIG, "%s: %s holds no %s", key, s->data->path,
+                        targets ? "targets" : "labels");
     free(s->columns);
     s->n_columns = wanted->n > 0 ? wanted->n : have->n;
     TRY(MEM_NEW(&s->columns, (size_t)s->n_columns));
     for (int i = 0; i < s->n_columns; i++) {
         s->columns[i] = wanted->n > 0 ? names_find(have, wanted->v[i]) : i;
-        if (s->columns[i] >= 0) continue;
-        char hint[CONF_HINT_MAX];
-        return ecg_fail(
-            ECG_ERR_CONFIG, "%s: %s has no %s column %s%s", key, s->data->path, kind, wanted->v[i],
-            conf_did_you_mean(hint, wanted->v[i], (const char *const *)have->v, have->n));
+        if (s->columns[i] < 0) return no_column(s, wanted->v[i], key);
     }
     return ECG_OK;
 }
