@@ -24,6 +24,8 @@ enum ecg_status command_evaluate(int argc, char **argv) {
         {"labels", ARG_TEXT, &o.labels, "A,B",
          "only these outputs (default: all, each a column of the data)", false},
         {"device", ARG_TEXT, &o.device, "cpu|cuda", "default cpu", false},
+        {"precision", ARG_TEXT, &o.precision, "fp32|bf16", "of the activations; default fp32",
+         false},
         {"threads", ARG_COUNT, &o.threads, "N", "default: all allowed cores", false},
         {"batch", ARG_COUNT, &o.batch, "N", BATCH_HELP, false},
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
@@ -56,6 +58,8 @@ static enum ecg_status predict_or_embed(bool embed, const char *usage, const cha
          "data set, '{path: DIR, fold: 9}', or WFDB records (prepared as for training)", true},
         {"out", ARG_TEXT, &o.out, embed ? "F.h5" : "F.csv|F.h5", "the file to write", true},
         {"device", ARG_TEXT, &o.device, "cpu|cuda", "default cpu", false},
+        {"precision", ARG_TEXT, &o.precision, "fp32|bf16", "of the activations; default fp32",
+         false},
         {"threads", ARG_COUNT, &o.threads, "N", "default: all allowed cores", false},
         {"batch", ARG_COUNT, &o.batch, "N", BATCH_HELP, false},
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};

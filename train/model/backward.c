@@ -39,7 +39,7 @@ static enum ecg_status conv_bwd(struct net1d *net, const struct net1d_conv *c, i
                                 const struct ops_act *act, const void *x, const void *dy, int add,
                                 void *dn) {
     bool train = trains(c->w, c->b);
-    return net->ops->act_conv_bwd(net->dev, NET1D_DTYPE, plan_conv(c, B), act, x,
+    return net->ops->act_conv_bwd(net->dev, net->config.precision, plan_conv(c, B), act, x,
                                   tensors_value(net, c->w), dy,
                                   train ? tensors_grad(net, c->w) : NULL,
                                   train ? tensors_grad(net, c->b) : NULL, add, dn, net->p->ws);
@@ -52,15 +52,15 @@ static enum ecg_status norm_bwd(struct net1d *net, const struct net1d_norm *n,
                                 void *dn, void *sum) {
     if (!n->used) return ECG_OK;
     if (forward_batch_statistics(pass))
-        return net->ops->norm_bwd(net->dev, NET1D_DTYPE, s, x, dn, n->mean, n->var,
+        return net->ops->norm_bwd(net->dev, net->config.precision, s, x, dn, n->mean, n->var,
                                   tensors_value(net, n->weight), NET1D_BN_EPS, sum != NULL,
                                   sum != NULL ? sum : dn, tensors_grad(net, n->weight),
                                   tensors_grad(net, n->bias), net->p->ws);
     struct ops_act scale = {.scale = n->scale, .shift = net->p->zeros};
-    TRY(net->ops->act_fwd(net->dev, NET1D_DTYPE, s, &scale, dn, dn));
+    TRY(net->ops->act_fwd(net->dev, net->config.precision, s, &scale, dn, dn));
     if (sum == NULL) return ECG_OK;
     const struct ops_act none = {0};
-    return net->ops->act_bwd(net->dev, NET1D_DTYPE, s, &none, x, dn, 1, sum);
+    return net->ops->act_bwd(net->dev, net->config.precision, s, &none, x, dn, 1, sum);
 }
 
 /* dy -> dh3 in place, through gate and SE. */
@@ -69,7 +69,7 @@ static enum ecg_status branch_tail_bwd(struct net1d *net, struct net1d_block *b,
     struct net1d_private *p = net->p;
     struct ops_blc s = {B, b->Lout, b->Cout};
     const float *gate = b->gate;
-    TRY(net->ops->gate_bwd(net->dev, NET1D_DTYPE, s, dy, b->h3, p->dgate));
+    TRY(net->ops->gate_bwd(net->dev, net->config.precision, s, dy, b->h3, p->dgate));
     if (forward_drops_paths(b, pass)) {
         gate = b->path_gate;
         TRY(forward_path_factors(net, b, B, pass));
@@ -81,7 +81,7 @@ static enum ecg_status branch_tail_bwd(struct net1d *net, struct net1d_block *b,
         tensors_value(net, b->fc2.w), p->dm, train ? tensors_grad(net, b->fc1.w) : NULL,
         train ? tensors_grad(net, b->fc1.b) : NULL, train ? tensors_grad(net, b->fc2.w) : NULL,
         train ? tensors_grad(net, b->fc2.b) : NULL, p->ws));
-    return net->ops->branch_bwd(net->dev, NET1D_DTYPE, s, dy, gate, p->dm, dy);
+    return net->ops->branch_bwd(net->dev, net->config.precision, s, dy, gate, p->dm, dy);
 }
 
 /* g[0] = dy on the way in; the gradient at the block's input comes back in g[1] when `go_on`. */
@@ -90,8 +90,9 @@ static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B
     struct ops_blc in = {B, b->Lin, b->Cin}, mid_in = {B, b->Lin, b->Cmid};
     struct ops_blc mid = {B, b->Lout, b->Cmid};
     if (go_on)
-        TRY(net->ops->shortcut_bwd(net->dev, NET1D_DTYPE, (struct ops_blc){B, b->Lout, b->Cout},
-                                   b->Lin, b->Cin, b->S, b->in, g[0], g[1]));
+        TRY(net->ops->shortcut_bwd(net->dev, net->config.precision,
+                                   (struct ops_blc){B, b->Lout, b->Cout}, b->Lin, b->Cin, b->S,
+                                   b->in, g[0], g[1]));
     TRY(branch_tail_bwd(net, b, B, pass, g[0]));
     struct ops_act act = forward_conv_act(net, b, 3, pass);
     TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], 0, g[2]));
@@ -118,15 +119,15 @@ static enum ecg_status head_bwd(struct net1d *net, int B, bool go_on, void *dy) 
     if (!go_on) return ECG_OK;
     TRY(net->ops->linear_bwd_x(net->dev, B, K, N, net->dlogits, tensors_value(net, p->dense.w),
                                p->dfeatures, p->ws));
-    return net->ops->mean_bwd(net->dev, NET1D_DTYPE, (struct ops_blc){B, last->Lout, last->Cout},
-                              p->dfeatures, dy);
+    return net->ops->mean_bwd(net->dev, net->config.precision,
+                              (struct ops_blc){B, last->Lout, last->Cout}, p->dfeatures, dy);
 }
 
 static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pass *pass, void *dy) {
     struct net1d_private *p = net->p;
     struct ops_blc s = {B, p->stem.shape.Lout, p->stem.shape.Cout};
     struct ops_act act = forward_act(net, &p->first_bn, -1, pass);
-    TRY(net->ops->act_bwd(net->dev, NET1D_DTYPE, s, &act, p->h0, dy, 0, dy));
+    TRY(net->ops->act_bwd(net->dev, net->config.precision, s, &act, p->h0, dy, 0, dy));
     TRY(norm_bwd(net, &p->first_bn, pass, s, p->h0, dy, NULL));
     const struct ops_act none = {0};
     return conv_bwd(net, &p->stem, B, &none, net->x, dy, 0, NULL);

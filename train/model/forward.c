@@ -66,7 +66,8 @@ static enum ecg_status normalize(struct net1d *net, struct net1d_norm *n,
                                  const struct net1d_pass *pass, struct ops_blc s, const void *x) {
     if (!n->used) return ECG_OK;
     if (forward_batch_statistics(pass))
-        TRY(net->ops->norm_stats(net->dev, NET1D_DTYPE, s, x, n->mean, n->var, net->p->ws));
+        TRY(net->ops->norm_stats(net->dev, net->config.precision, s, x, n->mean, n->var,
+                                 net->p->ws));
     return fold(net, n, pass, (double)s.B * s.L);
 }
 
@@ -76,7 +77,7 @@ static enum ecg_status conv(struct net1d *net, const struct net1d_conv *c, int B
                             void *y, struct net1d_norm *next, float *y_mean) {
     bool stats = next != NULL && next->used && forward_batch_statistics(pass);
     struct ops_conv s = plan_conv(c, B);
-    TRY(net->ops->act_conv_fwd(net->dev, NET1D_DTYPE, s, act, x, tensors_value(net, c->w),
+    TRY(net->ops->act_conv_fwd(net->dev, net->config.precision, s, act, x, tensors_value(net, c->w),
                                tensors_value(net, c->b), y, stats ? next->mean : NULL,
                                stats ? next->var : NULL, y_mean, net->p->ws));
     if (next == NULL || !next->used) return ECG_OK;
@@ -119,7 +120,7 @@ static enum ecg_status stem(struct net1d *net, int B, const struct net1d_pass *p
     TRY(conv(net, &p->stem, B, pass, &none, net->x, p->h0, &p->first_bn, NULL));
     struct ops_act act = forward_act(net, &p->first_bn, -1, pass);
     struct ops_blc s = {B, p->stem.shape.Lout, p->stem.shape.Cout};
-    return net->ops->act_fwd(net->dev, NET1D_DTYPE, s, &act, p->h0, p->y0);
+    return net->ops->act_fwd(net->dev, net->config.precision, s, &act, p->h0, p->y0);
 }
 
 static enum ecg_status squeeze_excite(struct net1d *net, struct net1d_block *b, int B,
@@ -145,15 +146,16 @@ static enum ecg_status block(struct net1d *net, struct net1d_block *b, int B,
     TRY(conv(net, &b->conv3, B, pass, &act3, b->h2, b->h3, NULL, b->m));
     const float *gate;
     TRY(squeeze_excite(net, b, B, pass, &gate));
-    return net->ops->shortcut_fwd(net->dev, NET1D_DTYPE, (struct ops_blc){B, b->Lout, b->Cout},
-                                  b->Lin, b->Cin, b->S, b->h3, gate, b->in, b->y);
+    return net->ops->shortcut_fwd(net->dev, net->config.precision,
+                                  (struct ops_blc){B, b->Lout, b->Cout}, b->Lin, b->Cin, b->S,
+                                  b->h3, gate, b->in, b->y);
 }
 
 static enum ecg_status head(struct net1d *net, int B) {
     struct net1d_private *p = net->p;
     const struct net1d_block *last = &p->blocks[p->n_blocks - 1];
     struct ops_blc s = {B, last->Lout, last->Cout};
-    TRY(net->ops->mean_fwd(net->dev, NET1D_DTYPE, s, last->y, net->features));
+    TRY(net->ops->mean_fwd(net->dev, net->config.precision, s, last->y, net->features));
     return net->ops->linear_fwd(net->dev, B, p->dense.K, p->dense.N, net->features,
                                 tensors_value(net, p->dense.w), tensors_value(net, p->dense.b),
                                 net->logits, p->ws);

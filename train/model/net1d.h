@@ -24,6 +24,7 @@ struct net1d_config {
     bool batch_norm;
     double dropout, drop_path;
     int n_outputs;
+    enum ops_dtype precision; /* of activations and their gradients; all else is fp32 */
 };
 
 enum tensor_kind {
@@ -64,7 +65,7 @@ struct net1d {
     int64_t *counters;
     size_t n_counters;
 
-    void *x;              /* (max_batch, length, n_leads): the caller fills it by ops->input_fwd */
+    void *x;              /* (max_batch, length, n_leads) in config.precision: the caller fills it by ops->input_fwd */
     float *features;      /* (max_batch, D) after forward */
     float *logits;        /* (max_batch, n_outputs) after forward */
     float *dlogits;       /* (max_batch, n_outputs): the caller fills it before backward */

@@ -85,6 +85,16 @@ static void *take_blc(struct carver *c, int B, int L, int C) {
     return take(c, (size_t)B, (size_t)L, (size_t)C);
 }
 
+/* `area` values of the network's precision for each of B samples: floats, or two to a float's place. */
+static void *take_area(const struct net1d *net, struct carver *c, size_t area) {
+    size_t values = net->config.precision == OPS_F32 ? area : area / 2 + area % 2;
+    return take(c, (size_t)net->max_batch, values, 1);
+}
+
+static void *take_act(const struct net1d *net, struct carver *c, int L, int C) {
+    return take_area(net, c, (size_t)L * (size_t)C);
+}
+
 static size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
 }
@@ -122,7 +132,7 @@ static size_t norm_scratch(const struct net1d *net, int B, int L, int C) {
 }
 
 static size_t conv_scratch(const struct net1d *net, const struct net1d_conv *c, int B) {
-    return net->ops->conv_ws(net->dev, NET1D_DTYPE, plan_conv(c, B));
+    return net->ops->conv_ws(net->dev, net->config.precision, plan_conv(c, B));
 }
 
 static size_t scratch_for(const struct net1d *net, int B) {
@@ -174,18 +184,18 @@ static void carve_training(struct net1d *net, struct carver *c, const struct ext
     struct net1d_private *p = net->p;
     int B = net->max_batch;
     size_t n = (size_t)B;
-    p->h0 = take_blc(c, B, p->stem.shape.Lout, p->stem.shape.Cout);
-    p->y0 = take_blc(c, B, p->stem.shape.Lout, p->stem.shape.Cout);
+    p->h0 = take_act(net, c, p->stem.shape.Lout, p->stem.shape.Cout);
+    p->y0 = take_act(net, c, p->stem.shape.Lout, p->stem.shape.Cout);
     void *in = p->y0;
     for (int i = 0; i < p->n_blocks; i++) {
         struct net1d_block *b = &p->blocks[i];
         b->in = in;
-        b->h1 = take_blc(c, B, b->Lin, b->Cmid);
-        b->h2 = take_blc(c, B, b->Lout, b->Cmid);
-        b->h3 = take_blc(c, B, b->Lout, b->Cout);
-        b->y = in = take_blc(c, B, b->Lout, b->Cout);
+        b->h1 = take_act(net, c, b->Lin, b->Cmid);
+        b->h2 = take_act(net, c, b->Lout, b->Cmid);
+        b->h3 = take_act(net, c, b->Lout, b->Cout);
+        b->y = in = take_act(net, c, b->Lout, b->Cout);
     }
-    for (int i = 0; i < 3; i++) p->g[i] = take(c, n, e->any, 1);
+    for (int i = 0; i < 3; i++) p->g[i] = take_area(net, c, e->any);
     net->dlogits = take_blc(c, B, 1, p->dense.N);
     p->dfeatures = take_blc(c, B, 1, p->dense.K);
     p->dgate = take(c, n, e->width, 1);
@@ -198,9 +208,8 @@ static void carve_training(struct net1d *net, struct carver *c, const struct ext
 /* h1 and h3 share a buffer, h2 has its own, the blocks' outputs alternate between two. */
 static void carve_inference(struct net1d *net, struct carver *c, const struct extents *e) {
     struct net1d_private *p = net->p;
-    size_t B = (size_t)net->max_batch;
-    void *h13 = take(c, B, e->h13, 1), *h2 = take(c, B, e->h2, 1);
-    void *y[2] = {take(c, B, e->y, 1), take(c, B, e->y, 1)};
+    void *h13 = take_area(net, c, e->h13), *h2 = take_area(net, c, e->h2);
+    void *y[2] = {take_area(net, c, e->y), take_area(net, c, e->y)};
     p->h0 = p->y0 = y[0];
     for (int i = 0; i < p->n_blocks; i++) {
         struct net1d_block *b = &p->blocks[i];
@@ -217,7 +226,7 @@ static void carve_all(struct net1d *net, struct carver *c, size_t scratch) {
     int B = net->max_batch;
     net->params = take(c, net->n_params, 1, 1);
     net->extras = take(c, net->n_extras, 1, 1);
-    net->x = take_blc(c, B, net->config.length, net->config.n_leads);
+    net->x = take_act(net, c, net->config.length, net->config.n_leads);
     net->features = take_blc(c, B, 1, p->dense.K);
     net->logits = take_blc(c, B, 1, p->dense.N);
     carve_norm(c, &p->first_bn);

@@ -11,7 +11,6 @@
 
 #define NET1D_BN_EPS      1e-5
 #define NET1D_BN_MOMENTUM 0.1
-#define NET1D_DTYPE       OPS_F32
 
 struct net1d_linear {
     int K, N;

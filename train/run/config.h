@@ -20,6 +20,7 @@
 #define CONFIG_LOSS_CHOICES "auto " OBJECTIVE_CHOICES
 /* data.normalize, in the order of enum ops_normalize. */
 #define CONFIG_NORMALIZE_CHOICES "record lead none"
+#define CONFIG_PRECISION_CHOICES "fp32 bf16" /* in the order of enum ops_dtype */
 
 struct config {
     struct {
@@ -87,6 +88,8 @@ void config_selection_free(struct selection_spec *spec);
 /* model.* as a network with n_leads inputs of `length` samples and n_outputs; ECG_ERR_CONFIG names the key. */
 enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
                              struct net1d_config *model);
+/* A value of train.precision given on a command line, NULL: fp32. ECG_ERR_USAGE for others. */
+enum ecg_status config_precision(const char *text, enum ops_dtype *precision);
 /* loss.* as an objective; ECG_ERR_CONFIG names the key. */
 enum ecg_status config_objective(const struct config *c, struct objective *objective);
 

@@ -97,7 +97,7 @@ static enum ecg_status run_network(struct subject *s, const struct evaluate_opti
     TRY(network_normalize(n, &normalize));
     TRY(source_take_leads(&s->source, &leads, "--data"));
     network_warn_preset(n, s->source.data->schema.preprocessing, s->source.data->path);
-    TRY(network_build(n, o->device, o->threads, s->source.data->schema.length,
+    TRY(network_build(n, o->device, o->precision, o->threads, s->source.data->schema.length,
                       source_batch(&s->source, o->batch)));
     return infer_all(&s->r, &n->net, &s->source, normalize, 1, "evaluate");
 }
@@ -292,11 +292,13 @@ enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec
                               const struct config *c) {
     char *out = NULL;
     TRY(file_join(&out, run, "test"));
-    struct evaluate_options o = {.weights = run,
-                                 .out = out,
-                                 .device = c->train.device,
-                                 .threads = (int)c->train.threads,
-                                 .batch = 32};
+    struct evaluate_options o = {
+        .weights = run,
+        .out = out,
+        .device = c->train.device,
+        .precision = conf_choice_name(config_options, "train.precision", c->train.precision),
+        .threads = (int)c->train.threads,
+        .batch = 32};
     enum ecg_status status = evaluate(&o, spec);
     free(out);
     return status;

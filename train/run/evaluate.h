@@ -12,7 +12,7 @@ struct evaluate_options {
     const char *predictions; /* P.h5 of predict: outputs are read from there, the network is not run; NULL: run it */
     const char *labels; /* "A,B": only these outputs; NULL: all, and each must be a column of the data */
     const char *out; /* folder for metrics.json and predictions.csv */
-    const char *device;
+    const char *device, *precision; /* NULL: fp32 */
     int threads, batch;
 };
 /* Prints one table on stdout. */

@@ -46,6 +46,6 @@ enum ecg_status feed_put(struct feed *f, const struct batch *b, int first, int n
     if (columns > 0 && !f->format.targets)
         TRY(ops->upload(dev, f->labels, b->labels + at * columns, count * columns));
     struct ops_blc s = {n, f->format.length, f->net->config.n_leads};
-    return ops->input_fwd(dev, OPS_F32, s, f->format.n_file_leads, f->ecg, f->scale, f->format.lead,
-                          f->normalize, f->net->x);
+    return ops->input_fwd(dev, f->net->config.precision, s, f->format.n_file_leads, f->ecg,
+                          f->scale, f->format.lead, f->normalize, f->net->x);
 }

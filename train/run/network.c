@@ -37,9 +37,10 @@ enum ecg_status network_read(struct network *n, const char *path) {
     return weights_read_meta(&n->file, &n->meta);
 }
 
-enum ecg_status network_build(struct network *n, const char *device, int threads, int length,
-                              int max_batch) {
+enum ecg_status network_build(struct network *n, const char *device, const char *precision,
+                              int threads, int length, int max_batch) {
     n->model.length = length;
+    TRY(config_precision(precision, &n->model.precision));
     TRY(ops_find(&n->ops, device));
     TRY(n->ops->open(&n->dev, threads));
     TRY(net1d_create(&n->net, &n->model, n->ops, n->dev, max_batch, false));

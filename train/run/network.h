@@ -21,9 +21,10 @@ struct network {
 
 /* PATH: a .safetensors file, a checkpoint folder, or a run folder (its checkpoints/best). Reads shape and metadata. */
 enum ecg_status network_read(struct network *n, const char *path);
-/* Opens the device and loads the weights for inference on records of `length` samples. */
-enum ecg_status network_build(struct network *n, const char *device, int threads, int length,
-                              int max_batch);
+/* Opens the device and loads the weights for inference on records of `length` samples. precision: a value of
+ * train.precision, NULL: fp32. */
+enum ecg_status network_build(struct network *n, const char *device, const char *precision,
+                              int threads, int length, int max_batch);
 void network_free(struct network *n); /* idempotent, zeroed is fine */
 
 /* The leads of the input channels: the metadata's; without, the standard 12 or lead I by their number, else

@@ -83,8 +83,8 @@ static enum ecg_status open_source(struct job *job, const char *data) {
 static enum ecg_status predict_dataset(struct job *job, const struct predict_options *o,
                                        enum ops_normalize normalize) {
     TRY(open_source(job, o->data[0]));
-    TRY(network_build(&job->network, o->device, o->threads, job->source.data->schema.length,
-                      source_batch(&job->source, o->batch)));
+    TRY(network_build(&job->network, o->device, o->precision, o->threads,
+                      job->source.data->schema.length, source_batch(&job->source, o->batch)));
     TRY(open_output(job, o->out));
     return infer_each(&job->network.net, &job->source, normalize, 1, o->embed ? "embed" : "predict",
                       put_rows, job);
@@ -153,7 +153,7 @@ static enum ecg_status predict_records(struct job *job, const struct predict_opt
     for (int c = 0; c < LEADS_MAX; c++) lead[c] = c;
     int length = job->network.model.length, n_leads = job->network.model.n_leads;
     struct feed_format format = {.n_file_leads = n_leads, .length = length, .lead = lead};
-    TRY_OUT(network_build(&job->network, o->device, o->threads, length, 1));
+    TRY_OUT(network_build(&job->network, o->device, o->precision, o->threads, length, 1));
     TRY_OUT(open_output(job, o->out));
     TRY_OUT(MEM_NEW(&ecg, (size_t)n_leads * (size_t)length));
     TRY_OUT(MEM_NEW(&job->row, job->out.n_columns));

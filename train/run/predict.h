@@ -13,7 +13,7 @@ struct predict_options {
     int n_data;
     const char *out; /* F.csv or F.h5 */
     bool embed;      /* features instead of outputs */
-    const char *device;
+    const char *device, *precision; /* NULL: fp32 */
     int threads, batch;
 };
 enum ecg_status predict_run(const struct predict_options *o);
