@@ -28,6 +28,10 @@
 extern "C" {
 #endif
 
+/* OPS_BF16: activations and their gradients are bfloat16, rounded to the nearest when written (kernels/bf16.h). The
+ * factors of a convolution's products are bf16 too: weights and act(x) are rounded on their way in. All sums, and all
+ * that is computed between reading and writing, are fp32; what a fused entry hands on inside itself need not be
+ * rounded. */
 enum ops_dtype { OPS_F32 = 0, OPS_BF16 = 1 };
 
 /* One backend instance: its threads or its device and streams. Opaque; made by `open`. Each backend's own
