@@ -12,7 +12,8 @@ int cpu_act_is_none(const struct ops_act *act) {
 static struct level_act block_of(const struct cpu_rows *t) {
     struct level_act a = {.rows = t->n,
                           .cols = t->cols,
-                          .x = t->x + t->row0 * t->C + t->c0,
+                          .half = t->dtype == OPS_BF16,
+                          .x = cpu_at(t->dtype, t->x, t->row0 * t->C + t->c0),
                           .x_row = (ptrdiff_t)t->row_step * t->C};
     if (!t->act) return a;
     a.swish = t->act->swish;
@@ -33,11 +34,11 @@ static void take_row(const struct cpu_rows *t, int i, struct level_act *block) {
     const uint32_t first = (uint32_t)(row % t->L * t->C + t->c0);
     ops_dropout_factors(t->act, (int)(row / t->L), first, (uint32_t)t->cols, t->factor);
     block->rows = 1;
-    block->x = t->x + row * t->C + t->c0;
+    block->x = cpu_at(t->dtype, t->x, row * t->C + t->c0);
     block->factor = t->factor;
 }
 
-void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptrdiff_t a_row,
+void cpu_act_rows(const struct level *v, const struct cpu_rows *t, void *a, ptrdiff_t a_row,
                   int panel, ptrdiff_t panel_step) {
     struct level_act block = block_of(t);
     if (!drops(t)) {
@@ -46,14 +47,14 @@ void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptr
     }
     for (int i = 0; i < t->n; i++) {
         take_row(t, i, &block);
-        v->act_fwd(&block, a + i * a_row, a_row, panel, panel_step);
+        v->act_fwd(&block, cpu_out(t->dtype, a, i * a_row), a_row, panel, panel_step);
     }
 }
 
 void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const float *da,
-                      ptrdiff_t da_row, int add, float *dn) {
+                      ptrdiff_t da_row, int add, void *dn) {
     struct level_act block = block_of(t);
-    float *out = dn + t->row0 * t->C + t->c0;
+    void *out = cpu_out(t->dtype, dn, t->row0 * t->C + t->c0);
     const ptrdiff_t out_row = (ptrdiff_t)t->row_step * t->C;
     if (!drops(t)) {
         v->act_bwd(&block, da, da_row, add, out, out_row);
@@ -61,7 +62,8 @@ void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const flo
     }
     for (int i = 0; i < t->n; i++) {
         take_row(t, i, &block);
-        v->act_bwd(&block, da + i * da_row, da_row, add, out + i * out_row, out_row);
+        v->act_bwd(&block, da + i * da_row, da_row, add, cpu_out(t->dtype, out, i * out_row),
+                   out_row);
     }
 }
 
@@ -74,13 +76,25 @@ enum {
 
 struct whole {
     const struct level *v;
+    enum ops_dtype dtype;
     struct ops_blc s;
     const struct ops_act *act;
-    const float *x, *da;
-    float *out;
+    const void *x, *da;
+    void *out;
     int add;
     size_t n_tasks;
 };
+
+/* Row by row, the gradient from above being made fp32 first. */
+static void bwd_widened(const struct whole *w, struct cpu_rows t) {
+    float da[STRIP];
+    const int n_rows = t.n;
+    t.n = 1;
+    for (int i = 0; i < n_rows; i++, t.row0++) {
+        w->v->widen((size_t)t.cols, (const uint16_t *)w->da + t.row0 * t.C + t.c0, da);
+        cpu_act_rows_bwd(w->v, &t, da, t.cols, w->add, w->out);
+    }
+}
 
 static void whole_task(void *context, size_t task, int worker) {
     const struct whole *w = context;
@@ -90,6 +104,7 @@ static void whole_task(void *context, size_t task, int worker) {
     (void)worker;
     for (int c0 = 0; c0 < C; c0 += STRIP) {
         const struct cpu_rows t = {.act = w->act,
+                                   .dtype = w->dtype,
                                    .x = w->x,
                                    .C = w->s.C,
                                    .L = w->s.L,
@@ -100,10 +115,12 @@ static void whole_task(void *context, size_t task, int worker) {
                                    .cols = cpu_min(STRIP, w->s.C - c0),
                                    .factor = factor};
         const ptrdiff_t start = (ptrdiff_t)rows.from * C + c0;
-        if (w->da)
-            cpu_act_rows_bwd(w->v, &t, w->da + start, C, w->add, w->out);
+        if (!w->da)
+            cpu_act_rows(w->v, &t, cpu_out(w->dtype, w->out, start), C, t.cols, 0);
+        else if (w->dtype == OPS_F32)
+            cpu_act_rows_bwd(w->v, &t, (const float *)w->da + start, C, w->add, w->out);
         else
-            cpu_act_rows(w->v, &t, w->out + start, C, t.cols, 0);
+            bwd_widened(w, t);
     }
 }
 
@@ -112,6 +129,7 @@ static enum ecg_status run_whole(struct ops_dev *dev, const char *op, enum ops_d
     TRY(cpu_check_blc(op, dtype, w->s));
     const size_t rows = (size_t)w->s.B * w->s.L, n = rows * (size_t)w->s.C;
     w->v = dev->level;
+    w->dtype = dtype;
     w->n_tasks = cpu_ceil_div(n, TASK_FLOATS) < rows ? cpu_ceil_div(n, TASK_FLOATS) : rows;
     cpu_run(dev, w->n_tasks, 10.0 * (double)n, whole_task, w);
     return ECG_OK;
@@ -142,9 +160,9 @@ static enum ecg_status run_vector(struct ops_dev *dev, size_t n, struct whole *w
     if (full == n) return ECG_OK;
     struct whole rest = *w;
     rest.s = (struct ops_blc){1, 1, (int)(n - full)};
-    rest.x += full;
-    rest.out += full;
-    if (rest.da) rest.da += full;
+    rest.x = (const float *)rest.x + full;
+    rest.out = (float *)rest.out + full;
+    if (rest.da) rest.da = (const float *)rest.da + full;
     return run_whole(dev, "vector", OPS_F32, &rest);
 }
 

@@ -15,7 +15,8 @@ enum {
     WINDOW_BYTES = 64 * 1024, /* of a group's overlapping windows, which are read taps times */
     MOST_WINDOWS = 256,
     LEAST_WINDOWS = 56,
-    BUFFER_COLS = 64
+    BUFFER_COLS = 64,
+    PANEL_MOST = 32 /* columns of a panel, at any level */
 };
 #define TASK_WORK 1e6 /* operations that a task should hold at least */
 
@@ -45,17 +46,20 @@ struct job {
     struct pass p;
     const struct ops_act *act;     /* on the source, or NULL */
     const struct ops_act *act_out; /* backward through this activation of x, or NULL */
-    const float *src, *w, *bias, *x;
-    float *packed, *dst;
-    int in_place;    /* the source is read where it lies */
-    int direct, add; /* results need no buffer; dst += */
-    float *scratch;  /* per thread: slabs, buffer, dropout's factors */
-    size_t slab, buffer, factor;
+    const void *src, *x;
+    const float *w, *bias;
+    float *packed; /* places: floats, or pairs of bf16 */
+    void *dst;
+    int in_place;                /* the source is read where it lies */
+    int direct, add;             /* results need no buffer; dst += */
+    char *scratch;               /* per thread: slabs, buffer, dropout's factors */
+    size_t slab, buffer, factor; /* bytes of each */
     int buffer_cols;
 };
 
-static struct pass forward_pass(struct ops_conv s) {
-    struct pass p = {.win = windows_fwd(s), .out = s.Cout / s.G, .dst_step = 1, .dst_L = s.Lout};
+static struct pass forward_pass(enum ops_dtype dtype, struct ops_conv s) {
+    struct pass p = {
+        .win = windows_fwd(dtype, s), .out = s.Cout / s.G, .dst_step = 1, .dst_L = s.Lout};
     const ptrdiff_t in = s.Cin / s.G, out = p.out;
     p.dst_rows = p.win.n;
     p.map = (struct weight_map){.group = out * in * s.K, .tap = 1, .in = s.K, .out = in * s.K};
@@ -63,9 +67,9 @@ static struct pass forward_pass(struct ops_conv s) {
 }
 
 /* Tap j of phase r is the convolution's tap r + (J-1-j) S. */
-static struct pass backward_pass(struct ops_conv s, int phase) {
+static struct pass backward_pass(enum ops_dtype dtype, struct ops_conv s, int phase) {
     struct pass p = {.out = s.Cin / s.G, .dst_step = s.S, .dst_L = s.Lin};
-    p.win = windows_bwd(s, phase, &p.dst_first);
+    p.win = windows_bwd(dtype, s, phase, &p.dst_first);
     const ptrdiff_t in = s.Cin / s.G, out = s.Cout / s.G;
     p.dst_rows = p.win.B == s.B ? s.Lin : p.win.n;
     p.map = (struct weight_map){.base = phase + (ptrdiff_t)(p.win.taps - 1) * s.S,
@@ -79,7 +83,7 @@ static struct pass backward_pass(struct ops_conv s, int phase) {
 /* Cuts the pass into items and tasks. Every output is one task's, so threads may have a say in the cut. */
 static void cut(const struct ops_dev *dev, struct pass *p) {
     const struct windows *w = &p->win;
-    const size_t window_bytes = (size_t)(w->row * w->step) * sizeof(float);
+    const size_t window_bytes = (size_t)(w->row * w->step) * cpu_size(w->dtype);
     const size_t budget = w->taps > 1 ? WINDOW_BYTES : SLAB_BYTES;
     const int fit =
         budget / window_bytes < MOST_WINDOWS ? (int)(budget / window_bytes) : MOST_WINDOWS;
@@ -88,7 +92,7 @@ static void cut(const struct ops_dev *dev, struct pass *p) {
 
     p->panel = p->out <= dev->level->vector ? dev->level->vector : dev->level->panel_cols;
     p->n_panels = (int)cpu_ceil_div((size_t)p->out, (size_t)p->panel);
-    p->batch = windows_batch(w->in, p->out, w->G);
+    p->batch = windows_batch(w->dtype, w->in, p->out, w->G);
     p->n_batches = (int)cpu_ceil_div((size_t)w->G, (size_t)p->batch);
     p->n_blocks = (int)cpu_ceil_div((size_t)w->n, (size_t)most);
     const int64_t lanes = (int64_t)w->B * p->n_batches;
@@ -104,22 +108,37 @@ static void cut(const struct ops_dev *dev, struct pass *p) {
     if (p->n_tasks > p->n_items) p->n_tasks = p->n_items;
 }
 
+static int is_half(const struct pass *p) {
+    return p->win.dtype == OPS_BF16;
+}
+
+/* Rows of a panel while it is packed, all of them floats; as bf16 there are pairs of them. */
+static int panel_rows(const struct pass *p) {
+    const int rows = p->win.taps * p->win.in;
+    return is_half(p) ? rows + rows % 2 : rows;
+}
+
+static int depth(const struct pass *p) {
+    return is_half(p) ? panel_rows(p) / 2 : panel_rows(p);
+}
+
 static size_t packed_floats(const struct pass *p) {
-    return (size_t)p->win.G * p->n_panels * p->win.taps * p->win.in * p->panel;
+    return (size_t)p->win.G * p->n_panels * panel_rows(p) * p->panel;
 }
 
 /* Bytes of scratch memory for a pass that was cut; carves them when the arena has a base. */
 static void carve(struct job *job, struct arena *arena) {
     const struct pass *p = &job->p;
-    const size_t line = MEM_ALIGN / sizeof(float);
-    job->slab = cpu_ceil_div(windows_slab(&p->win, p->block) * (size_t)p->batch, line) * line;
+    job->slab = cpu_round_up(
+        windows_slab(&p->win, p->block) * (size_t)p->batch * cpu_size(p->win.dtype), MEM_ALIGN);
     job->buffer_cols = cpu_max(p->panel, BUFFER_COLS);
-    job->buffer = (size_t)p->block * (size_t)job->buffer_cols;
-    job->factor =
-        cpu_ceil_div((size_t)cpu_max(p->win.in * p->batch, job->buffer_cols), line) * line;
+    job->buffer =
+        cpu_round_up((size_t)p->block * (size_t)job->buffer_cols * sizeof(float), MEM_ALIGN);
+    job->factor = cpu_round_up(
+        (size_t)cpu_max(p->win.in * p->batch, job->buffer_cols) * sizeof(float), MEM_ALIGN);
     job->packed = arena_carve(arena, packed_floats(p) * sizeof(float));
-    job->scratch = arena_carve(arena, (job->slab + job->buffer + job->factor) * sizeof(float) *
-                                          (size_t)job->dev->n_threads);
+    job->scratch =
+        arena_carve(arena, (job->slab + job->buffer + job->factor) * (size_t)job->dev->n_threads);
 }
 
 /* ------------------------------------------------------------------------------------- weights */
@@ -138,7 +157,28 @@ static void pack_rows(const struct pass *p, const float *w, int cols, float *to)
     }
 }
 
-/* packed(G, n_panels, taps * in, panel); columns past the last channel are zero. One task a panel. */
+/* The panel's rows become pairs of bf16, in place: what is written lies behind what is still to be read. */
+static void pair_rows(const struct job *job, float *panel) {
+    const struct pass *p = &job->p;
+    const struct level *v = job->dev->level;
+    const int rows = p->win.taps * p->win.in;
+    uint16_t pair[2][PANEL_MOST];
+    memset(pair, 0, sizeof pair);
+    for (int d = 0; d < depth(p); d++) {
+        const struct level_zip both = {.rows = 1,
+                                       .cols = p->panel,
+                                       .in = pair[0],
+                                       .in_row = PANEL_MOST,
+                                       .n_in = cpu_min(2, rows - 2 * d),
+                                       .step = 2,
+                                       .distance = 1};
+        for (int i = 0; i < both.n_in; i++)
+            v->narrow((size_t)p->panel, panel + (ptrdiff_t)(2 * d + i) * p->panel, pair[i]);
+        v->zip(&both, (uint32_t *)(void *)(panel + (ptrdiff_t)d * p->panel), p->panel, p->panel, 0);
+    }
+}
+
+/* packed(G, n_panels, panel_rows, panel); columns past the last channel are zero. One task a panel. */
 static void pack_task(void *context, size_t task, int worker) {
     const struct job *job = context;
     const struct pass *p = &job->p;
@@ -148,7 +188,7 @@ static void pack_task(void *context, size_t task, int worker) {
     const int first = (int)(task % (size_t)p->n_panels) * p->panel;
     const int cols = cpu_min(p->panel, p->out - first), in = p->win.in, taps = p->win.taps;
     const float *w = job->w + map->base + g * map->group + first * map->out;
-    float *to = job->packed + task * (size_t)taps * (size_t)in * (size_t)p->panel;
+    float *to = job->packed + task * (size_t)panel_rows(p) * (size_t)p->panel;
     (void)worker;
 
     if (cols < p->panel) {
@@ -168,6 +208,7 @@ static void pack_task(void *context, size_t task, int worker) {
     } else {
         pack_rows(p, w, cols, to);
     }
+    if (is_half(p)) pair_rows(job, to);
 }
 
 /* ------------------------------------------------------------------------------------- products */
@@ -176,28 +217,31 @@ static void pack_task(void *context, size_t task, int worker) {
 struct item {
     int b, m0, n;
     int64_t row0;
-    const float *slab; /* of its first group */
-    size_t next_slab;  /* from one group's slab to the next one's */
+    const void *slab; /* of its first group */
+    size_t next_slab; /* elements from one group's slab to the next one's */
     float *buffer, *factor;
 };
 
 /* C (rows c_row apart) = one group's slab against one panel. */
-static void multiply(const struct job *job, const struct item *t, const float *slab, int g,
-                     int panel, float *c, ptrdiff_t c_row) {
+static void multiply(const struct job *job, const struct item *t, const void *slab, int g,
+                     int panel, void *c, ptrdiff_t c_row) {
     const struct pass *p = &job->p;
-    const int depth = p->win.taps * p->win.in, first = panel * p->panel;
-    const struct level_gemm product = {
-        .rows = t->n,
-        .cols = cpu_min(p->panel, p->out - first),
-        .depth = depth,
-        .a = slab,
-        .a_row = job->in_place ? p->win.G * p->win.in : p->win.step * p->win.row,
-        .a_step = 1,
-        .b = job->packed + ((size_t)g * p->n_panels + panel) * depth * p->panel,
-        .b_step = p->panel,
-        .init = job->bias ? job->bias + g * p->out + first : NULL,
-        .c = c,
-        .c_row = c_row};
+    const int first = panel * p->panel;
+    const ptrdiff_t a_row = job->in_place ? p->win.G * p->win.in : p->win.step * p->win.row;
+    const struct level_gemm product = {.rows = t->n,
+                                       .cols = cpu_min(p->panel, p->out - first),
+                                       .depth = depth(p),
+                                       .half = is_half(p),
+                                       .a = slab,
+                                       .a_row = a_row * (ptrdiff_t)cpu_size(p->win.dtype),
+                                       .a_step = sizeof(float),
+                                       .b = job->packed + ((size_t)g * p->n_panels + panel) *
+                                                              panel_rows(p) * p->panel,
+                                       .b_step = p->panel,
+                                       .init = job->bias ? job->bias + g * p->out + first : NULL,
+                                       .c = c,
+                                       .c_row = c_row,
+                                       .c_half = job->direct && is_half(p)};
     job->dev->level->gemm(&product);
 }
 
@@ -205,6 +249,7 @@ static void multiply(const struct job *job, const struct item *t, const float *s
 static void flush(const struct job *job, const struct item *t, int c0, int c1) {
     const struct pass *p = &job->p;
     const struct cpu_rows out = {.act = job->act_out,
+                                 .dtype = p->win.dtype,
                                  .x = job->x,
                                  .C = p->win.G * p->out,
                                  .L = p->dst_L,
@@ -224,12 +269,13 @@ static void multiply_all(const struct job *job, const struct item *t, int g0, in
     const int C = p->win.G * p->out;
     int begin = g0 * p->out + (int)panels.from * p->panel, end = begin; /* columns in the buffer */
     for (int g = g0; g < g1; g++) {
-        const float *slab = t->slab + (size_t)(g - g0) * t->next_slab;
+        const void *slab =
+            cpu_at(p->win.dtype, t->slab, (int64_t)((size_t)(g - g0) * t->next_slab));
         for (int panel = (int)panels.from; panel < (int)panels.to; panel++) {
             const int c0 = g * p->out + panel * p->panel,
                       cols = cpu_min(p->panel, p->out - panel * p->panel);
             if (job->direct) {
-                multiply(job, t, slab, g, panel, job->dst + t->row0 * C + c0,
+                multiply(job, t, slab, g, panel, cpu_out(p->win.dtype, job->dst, t->row0 * C + c0),
                          (ptrdiff_t)p->dst_step * C);
                 continue;
             }
@@ -247,7 +293,7 @@ static void multiply_all(const struct job *job, const struct item *t, int g0, in
 /* Item = (sample, batch of groups, block, share), share fastest. */
 static void run_item(const struct job *job, size_t item, int worker) {
     const struct pass *p = &job->p;
-    float *slab = job->scratch + (size_t)worker * (job->slab + job->buffer + job->factor);
+    char *slab = job->scratch + (size_t)worker * (job->slab + job->buffer + job->factor);
     const size_t share = item % (size_t)p->n_shares, block = item / (size_t)p->n_shares;
     const size_t lane = block / (size_t)p->n_blocks;
     const int g0 = (int)(lane % (size_t)p->n_batches) * p->batch,
@@ -258,12 +304,13 @@ static void run_item(const struct job *job, size_t item, int worker) {
                      .m0 = (int)m.from,
                      .n = (int)(m.to - m.from),
                      .slab = slab,
-                     .buffer = slab + job->slab,
-                     .factor = slab + job->slab + job->buffer};
+                     .buffer = (float *)(void *)(slab + job->slab),
+                     .factor = (float *)(void *)(slab + job->slab + job->buffer)};
     t.row0 = (int64_t)t.b * p->dst_rows + p->dst_first + (int64_t)t.m0 * p->dst_step;
     if (job->in_place) {
         t.slab =
-            job->src + ((int64_t)t.b * p->win.rows + t.m0) * p->win.G * p->win.in + g0 * p->win.in;
+            cpu_at(p->win.dtype, job->src,
+                   ((int64_t)t.b * p->win.rows + t.m0) * p->win.G * p->win.in + g0 * p->win.in);
         t.next_slab = (size_t)p->win.in;
     } else {
         t.next_slab = windows_slab(&p->win, t.n);
@@ -296,36 +343,37 @@ static size_t pass_ws(struct ops_dev *dev, struct pass p) {
     return counted.used;
 }
 
-size_t cpu_conv_fwd_ws(struct ops_dev *dev, struct ops_conv s) {
-    struct pass p = forward_pass(s);
+size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+    struct pass p = forward_pass(dtype, s);
     cut(dev, &p);
     return pass_ws(dev, p);
 }
 
 /* The phase's pass, cut; 0 when none of dx's rows are of this phase. */
-static int cut_phase(struct ops_dev *dev, struct ops_conv s, int phase, struct pass *p) {
-    *p = backward_pass(s, phase);
+static int cut_phase(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int phase,
+                     struct pass *p) {
+    *p = backward_pass(dtype, s, phase);
     if (p->win.n == 0) return 0;
     if (p->win.taps > 0) cut(dev, p);
     return 1;
 }
 
-size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, struct ops_conv s) {
+size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
     size_t most = 0;
     for (int phase = 0; phase < s.S; phase++) {
         struct pass p;
-        if (!cut_phase(dev, s, phase, &p) || p.win.taps == 0) continue;
+        if (!cut_phase(dev, dtype, s, phase, &p) || p.win.taps == 0) continue;
         const size_t bytes = pass_ws(dev, p);
         if (bytes > most) most = bytes;
     }
     return most;
 }
 
-enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, struct ops_conv s, const struct ops_act *act,
-                                 const float *x, const float *w, const float *b, float *y,
-                                 struct ops_ws ws) {
+enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                 const struct ops_act *act, const void *x, const float *w,
+                                 const float *b, void *y, struct ops_ws ws) {
     struct job job = {.dev = dev,
-                      .p = forward_pass(s),
+                      .p = forward_pass(dtype, s),
                       .act = act,
                       .src = x,
                       .w = w,
@@ -341,28 +389,29 @@ enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, struct ops_conv s, const s
 }
 
 /* The rows of a phase that no tap reaches have gradient zero. */
-static void clear_phase(struct ops_conv s, const struct pass *p, float *dn) {
+static void clear_phase(struct ops_conv s, const struct pass *p, void *dn) {
+    const enum ops_dtype dtype = p->win.dtype;
     for (int b = 0; b < s.B; b++) {
         for (int m = 0; m < p->win.n; m++) {
-            float *row = dn + ((int64_t)b * s.Lin + p->dst_first + (int64_t)m * s.S) * s.Cin;
-            for (int c = 0; c < s.Cin; c++) row[c] = 0;
+            const int64_t row = (int64_t)b * s.Lin + p->dst_first + (int64_t)m * s.S;
+            memset(cpu_out(dtype, dn, row * s.Cin), 0, (size_t)s.Cin * cpu_size(dtype));
         }
     }
 }
 
-enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, struct ops_conv s,
-                                   const struct ops_act *act, const float *x, const float *dy,
-                                   const float *w, int add, float *dn, struct ops_ws ws) {
+enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                   const struct ops_act *act, const void *x, const void *dy,
+                                   const float *w, int add, void *dn, struct ops_ws ws) {
     const int plain =
         !act || (!act->swish && !(act->drop > 0)); /* the slope of n itself is not wanted */
-    const size_t needed = cpu_conv_bwd_x_ws(dev, s);
+    const size_t needed = cpu_conv_bwd_x_ws(dev, dtype, s);
     for (int phase = 0; phase < s.S; phase++) {
         struct job job = {.dev = dev, .act_out = act, .src = dy, .w = w, .x = x, .dst = dn};
         struct arena arena;
         job.direct = plain && !add;
         job.add = add;
         TRY(cpu_scratch("conv_bwd_x", ws, needed, &arena));
-        if (!cut_phase(dev, s, phase, &job.p)) continue;
+        if (!cut_phase(dev, dtype, s, phase, &job.p)) continue;
         if (job.p.win.taps == 0) {
             if (!add) clear_phase(s, &job.p, dn);
             continue;
@@ -377,11 +426,11 @@ enum ecg_status cpu_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
                              const void *x, const float *w, const float *b, void *y,
                              struct ops_ws ws) {
     TRY(cpu_check_conv("conv_fwd", dtype, s));
-    return cpu_conv_fwd_act(dev, s, NULL, x, w, b, y, ws);
+    return cpu_conv_fwd_act(dev, dtype, s, NULL, x, w, b, y, ws);
 }
 
 enum ecg_status cpu_conv_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                const void *dy, const float *w, void *dx, struct ops_ws ws) {
     TRY(cpu_check_conv("conv_bwd_x", dtype, s));
-    return cpu_conv_bwd_x_act(dev, s, NULL, NULL, dy, w, 0, dx, ws);
+    return cpu_conv_bwd_x_act(dev, dtype, s, NULL, NULL, dy, w, 0, dx, ws);
 }

@@ -7,21 +7,25 @@
  * units, for which it fills the slab and a copy of dy's rows, and adds the unit's product to its own partial
  * sum. The shape fixes the shares and chunks, and the partial sums of the chunks are added to dw in their
  * order, so the result is the same for any number of threads. Where there is one chunk and dw's layout is
- * the product's (one tap), dw itself is the sum. */
+ * the product's (one tap), dw itself is the sum.
+ *
+ * In bf16 a place of the product holds a pair of windows, m and m + 1: dy's rows are taken by twos, and rows r and
+ * r + step of the slab, which tap by tap belong to two windows one after the other, become one row of pairs. */
 #include "kernels/cpu/windows.h"
 
 /* UNIT: windows summed in fp32 before a tile's registers are stored. SHARE_OUT: output channels of a share at
  * most, so that dy's rows of a unit fit a second-level cache. SHARE_WEIGHTS: weights of a share, about, so
  * that its sum does. FINISH_*: weights finished by one task, and at once. */
-enum { UNIT = 128, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
+enum { UNIT = 128, UNIT_HALF = 256, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
 enum { FINISH_WORK = 32768, FINISH_TAPS = 16, FINISH_COLS = 128 };
 
 struct grad {
     struct ops_dev *dev;
     struct windows win;
     const struct ops_act *act;
-    const float *x, *dy;
+    const void *x, *dy;
     float *dw, *db;
+    int half;
     int out, depth; /* of a group: output channels, taps * in */
     int merged, direct;
     int dy_in_place;      /* dy is read where it lies */
@@ -33,22 +37,25 @@ struct grad {
     int n_out, n_in;      /* shares */
     int n_chunks;
     int most_out;       /* channels of a share at most */
-    ptrdiff_t dy_row;   /* floats between the rows of the copy of dy */
+    ptrdiff_t dy_row;   /* places between the rows of the copy of dy, or of dy itself */
     float *partial;     /* (n_chunks, G * out, depth) */
     double *db_partial; /* (n_chunks, G * out) */
-    float *scratch;
-    size_t slab, dy_copy, factor; /* floats of a thread's scratch */
+    char *scratch;
+    size_t slab, dy_copy, factor, unpaired; /* bytes of a thread's scratch */
 };
 
-static struct grad plan(struct ops_dev *dev, struct ops_conv s) {
-    struct grad j = {
-        .dev = dev, .win = windows_fwd(s), .out = s.Cout / s.G, .merged = windows_mergeable(s)};
+static struct grad plan(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+    struct grad j = {.dev = dev,
+                     .win = windows_fwd(dtype, s),
+                     .half = dtype == OPS_BF16,
+                     .out = s.Cout / s.G,
+                     .merged = windows_mergeable(s)};
     const struct level *v = dev->level;
     j.depth = j.win.taps * j.win.in;
     j.panel = j.depth <= v->vector ? v->vector : v->panel_cols;
-    j.batch = windows_batch(j.win.in, j.out, j.win.G);
+    j.batch = windows_batch(dtype, j.win.in, j.out, j.win.G);
     j.n_batches = (int)cpu_ceil_div((size_t)j.win.G, (size_t)j.batch);
-    j.units = (int)cpu_ceil_div((size_t)j.win.n, UNIT);
+    j.units = (int)cpu_ceil_div((size_t)j.win.n, j.half ? UNIT_HALF : UNIT);
     j.unit = (int)cpu_ceil_div((size_t)j.win.n, (size_t)j.units);
     j.n_out = (int)cpu_ceil_div((size_t)j.out, SHARE_OUT);
     j.most_out = (int)cpu_ceil_div((size_t)j.out, (size_t)j.n_out);
@@ -60,35 +67,66 @@ static struct grad plan(struct ops_dev *dev, struct ops_conv s) {
     const int64_t wanted = (ENOUGH_TASKS + rectangles - 1) / rectangles;
     j.n_chunks = (int)(wanted < all_units ? wanted : all_units);
     j.direct = j.n_chunks == 1 && j.win.taps == 1;
-    j.dy_in_place = windows_readable(s.Cout);
+    j.dy_in_place = !j.half && windows_readable(dtype, s.Cout);
     j.dy_row = j.dy_in_place
                    ? s.Cout
                    : (ptrdiff_t)(cpu_ceil_div((size_t)j.most_out * (size_t)j.batch, 16) | 1) * 16;
     return j;
 }
 
+/* Rows of a product's depth that n windows make: as many, or half as many pairs. */
+static int places(const struct grad *j, int n) {
+    return j->half ? (n + 1) / 2 : n;
+}
+
+/* n, or as many windows as there are in whole pairs. */
+static int even(const struct grad *j, int n) {
+    return j->half ? n + n % 2 : n;
+}
+
+static size_t thread_bytes(const struct grad *j) {
+    return j->slab + j->dy_copy + j->factor + j->unpaired;
+}
+
 static void carve(struct grad *j, struct arena *arena) {
-    const size_t line = MEM_ALIGN / sizeof(float), weights = (size_t)j->win.G * j->out * j->depth;
+    const size_t weights = (size_t)j->win.G * j->out * j->depth;
     const size_t panels = cpu_ceil_div((size_t)j->in_panels, (size_t)j->n_in);
-    const size_t floats =
-        j->merged ? panels * (size_t)j->unit * (size_t)j->panel * (size_t)j->batch
-                  : windows_slab(&j->win, j->unit) * (size_t)j->batch + (size_t)j->panel;
-    j->slab = cpu_ceil_div(floats, line) * line;
-    j->dy_copy = j->dy_in_place ? 0 : (size_t)j->unit * (size_t)j->dy_row;
-    j->factor = cpu_ceil_div((size_t)j->win.in * (size_t)j->batch, line) * line;
+    const size_t rows = (size_t)places(j, j->unit);
+    const size_t in_slab =
+        j->merged ? panels * rows * (size_t)j->panel * (size_t)j->batch
+                  : windows_slab(&j->win, even(j, j->unit)) * (size_t)j->batch + (size_t)j->panel;
+    j->slab = cpu_round_up(in_slab * LEVEL_PLACE, MEM_ALIGN);
+    j->dy_copy =
+        j->dy_in_place ? 0 : cpu_round_up(rows * (size_t)j->dy_row * LEVEL_PLACE, MEM_ALIGN);
+    j->factor = cpu_round_up((size_t)j->win.in * (size_t)j->batch * sizeof(float), MEM_ALIGN);
+    j->unpaired = 0;
+    if (j->half) {
+        const size_t row = j->merged ? panels * (size_t)j->panel : 0;
+        const size_t elements = j->merged
+                                    ? (size_t)j->unit * row
+                                    : windows_slab(&j->win, even(j, j->unit)) * (size_t)j->batch;
+        j->unpaired = cpu_round_up(elements * sizeof(uint16_t), MEM_ALIGN);
+    }
     j->partial = arena_carve(arena, j->direct ? 0 : (size_t)j->n_chunks * weights * sizeof(float));
     j->db_partial =
         arena_carve(arena, (size_t)j->n_chunks * (size_t)j->win.G * j->out * sizeof(double));
-    j->scratch = arena_carve(arena, (j->slab + j->dy_copy + j->factor) * sizeof(float) *
-                                        (size_t)j->dev->n_threads);
+    j->scratch = arena_carve(arena, thread_bytes(j) * (size_t)j->dev->n_threads);
 }
 
-size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, struct ops_conv s) {
+size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
     struct arena counted = {0};
-    struct grad j = plan(dev, s);
+    struct grad j = plan(dev, dtype, s);
     carve(&j, &counted);
     return counted.used;
 }
+
+/* A thread's scratch. */
+struct thread {
+    char *slab;
+    void *dy_copy;
+    float *factor;
+    uint16_t *unpaired;
+};
 
 /* What a task owns. Several groups only where each is one share. */
 struct rectangle {
@@ -98,15 +136,34 @@ struct rectangle {
     double *db;                 /* (n_groups * n_out) or NULL */
 };
 
-/* Floats of the slab of one group in a unit of n windows. */
+/* Places of the slab of one group in a unit of n windows. */
 static size_t slab_of(const struct grad *j, const struct rectangle *r, int n) {
     const size_t panels = cpu_ceil_div((size_t)r->n_in, (size_t)j->panel);
-    return j->merged ? panels * (size_t)j->panel * (size_t)n : windows_slab(&j->win, n);
+    return j->merged ? panels * (size_t)j->panel * (size_t)places(j, n)
+                     : windows_slab(&j->win, even(j, n));
 }
 
-/* dy's rows of windows [m0, m0 + n) of sample b, where they lie or in `copy`. */
-static const float *dy_rows(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
-                            float *copy) {
+/* Element c0 of window m0 of sample b in dy. */
+static const void *dy_at(const struct grad *j, const struct rectangle *r, int b, int m0) {
+    const int64_t row = (int64_t)b * j->win.n + m0;
+    return cpu_at(j->win.dtype, j->dy, row * j->win.G * j->out + r->g0 * j->out + r->out0);
+}
+
+/* dy's rows of windows [m0, m0 + n) of sample b, where they lie, or copied or paired in `copy`. */
+static const void *dy_rows(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
+                           void *copy) {
+    if (j->dy_in_place) return dy_at(j, r, b, m0);
+    if (j->half) {
+        const struct level_zip pairs = {.rows = places(j, n),
+                                        .cols = r->n_groups * r->n_out,
+                                        .in = dy_at(j, r, b, m0),
+                                        .in_row = (ptrdiff_t)j->win.G * j->out,
+                                        .n_in = n,
+                                        .step = 2,
+                                        .distance = 1};
+        j->dev->level->zip(&pairs, copy, j->dy_row, pairs.cols, 0);
+        return copy;
+    }
     const struct cpu_rows rows = {.x = j->dy,
                                   .C = j->win.G * j->out,
                                   .L = j->win.n,
@@ -115,49 +172,85 @@ static const float *dy_rows(const struct grad *j, const struct rectangle *r, int
                                   .n = n,
                                   .c0 = r->g0 * j->out + r->out0,
                                   .cols = r->n_groups * r->n_out};
-    if (j->dy_in_place) return j->dy + rows.row0 * rows.C + rows.c0;
     cpu_act_rows(j->dev->level, &rows, copy, j->dy_row, rows.cols, 0);
     return copy;
 }
 
-/* The slabs of windows [m0, m0 + n) of sample b. A merged slab is stored panel by panel. */
-static void fill_slabs(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
-                       float *slab, float *factor) {
+/* A merged slab of group g, panel by panel. */
+static void fill_merged(const struct grad *j, const struct rectangle *r, int g, int m0, int n,
+                        const struct thread *mine) {
     const struct level *v = j->dev->level;
-    if (!j->merged) {
-        windows_fill(v, &j->win, j->act, j->x, b, r->g0, r->n_groups, m0, n, factor, slab);
+    char *slab = mine->slab + (size_t)g * slab_of(j, r, n) * LEVEL_PLACE;
+    const struct cpu_rows in = {.act = j->act,
+                                .dtype = j->win.dtype,
+                                .x = j->x,
+                                .C = j->win.G * j->win.in,
+                                .L = j->win.L,
+                                .row0 = m0,
+                                .row_step = 1,
+                                .n = n,
+                                .c0 = (r->g0 + g) * j->win.in + r->in0,
+                                .cols = r->n_in,
+                                .factor = mine->factor};
+    if (!j->half) {
+        cpu_act_rows(v, &in, slab, j->panel, j->panel, (ptrdiff_t)j->panel * n);
         return;
     }
-    for (int g = 0; g < r->n_groups; g++) {
-        const struct cpu_rows in = {.act = j->act,
-                                    .x = j->x,
-                                    .C = j->win.G * j->win.in,
-                                    .L = j->win.L,
-                                    .row0 = m0,
-                                    .row_step = 1,
-                                    .n = n,
-                                    .c0 = (r->g0 + g) * j->win.in + r->in0,
+    const struct level_zip pairs = {.rows = places(j, n),
                                     .cols = r->n_in,
-                                    .factor = factor};
-        cpu_act_rows(v, &in, slab + (size_t)g * slab_of(j, r, n), j->panel, j->panel,
-                     (ptrdiff_t)j->panel * n);
+                                    .in = mine->unpaired,
+                                    .in_row = r->n_in,
+                                    .n_in = n,
+                                    .step = 2,
+                                    .distance = 1};
+    cpu_act_rows(v, &in, mine->unpaired, r->n_in, r->n_in, 0);
+    v->zip(&pairs, (uint32_t *)(void *)slab, j->panel, j->panel,
+           (ptrdiff_t)j->panel * places(j, n));
+}
+
+/* The slabs of windows [m0, m0 + n) of sample b. */
+static void fill_slabs(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
+                       const struct thread *mine) {
+    const struct level *v = j->dev->level;
+    const int n_groups = r->n_groups, windows = even(j, n);
+    if (j->merged) {
+        for (int g = 0; g < n_groups; g++) fill_merged(j, r, g, m0, n, mine);
+        return;
+    }
+    windows_fill(v, &j->win, j->act, j->x, b, r->g0, n_groups, m0, windows, mine->factor,
+                 j->half ? (void *)mine->unpaired : (void *)mine->slab);
+    if (!j->half) return;
+    const size_t each = windows_slab(&j->win, windows);
+    const int rows = (windows - 1) * j->win.step + j->win.taps;
+    for (int g = 0; g < n_groups; g++) {
+        const struct level_zip pairs = {.rows = rows,
+                                        .cols = j->win.in,
+                                        .in = mine->unpaired + (size_t)g * each,
+                                        .in_row = j->win.row,
+                                        .n_in = rows,
+                                        .step = 1,
+                                        .distance = j->win.step};
+        v->zip(&pairs, (uint32_t *)(void *)mine->slab + (size_t)g * each, j->win.row, j->win.in, 0);
     }
 }
 
 /* Adds one group's product over the unit. */
 static void add_group(const struct grad *j, const struct rectangle *r, int g, int n, int is_first,
-                      const float *slab, const float *dy) {
+                      const char *slab, const char *dy) {
+    const int depth = places(j, n);
+    const ptrdiff_t step = j->win.step * j->win.row * (j->half ? 2 : 1);
     for (int k = 0; k < r->n_in; k += j->panel) {
         float *c = r->c + (ptrdiff_t)g * j->out * j->depth + k;
         const struct level_gemm product = {.rows = r->n_out,
                                            .cols = cpu_min(j->panel, r->n_in - k),
-                                           .depth = n,
-                                           .a = dy + (ptrdiff_t)g * j->out,
-                                           .a_row = 1,
-                                           .a_step = j->dy_row,
-                                           .b = j->merged ? slab + (ptrdiff_t)k * n : slab + k,
-                                           .b_step =
-                                               j->merged ? j->panel : j->win.step * j->win.row,
+                                           .depth = depth,
+                                           .half = j->half,
+                                           .a = dy + (ptrdiff_t)g * j->out * LEVEL_PLACE,
+                                           .a_row = LEVEL_PLACE,
+                                           .a_step = j->dy_row * LEVEL_PLACE,
+                                           .b = slab + (j->merged ? (ptrdiff_t)k * depth : k) *
+                                                           LEVEL_PLACE,
+                                           .b_step = j->merged ? j->panel : step,
                                            .init = is_first && !j->direct ? NULL : c,
                                            .init_row = j->depth,
                                            .c = c,
@@ -192,8 +285,12 @@ static struct rectangle rectangle_of(const struct grad *j, size_t task, size_t *
 
 static void grad_task(void *context, size_t task, int worker) {
     const struct grad *j = context;
-    float *slab = j->scratch + (size_t)worker * (j->slab + j->dy_copy + j->factor);
-    float *dy_copy = slab + j->slab, *factor = dy_copy + j->dy_copy;
+    char *base = j->scratch + (size_t)worker * thread_bytes(j);
+    const struct thread mine = {.slab = base,
+                                .dy_copy = base + j->slab,
+                                .factor = (float *)(void *)(base + j->slab + j->dy_copy),
+                                .unpaired =
+                                    (uint16_t *)(void *)(base + j->slab + j->dy_copy + j->factor)};
     size_t chunk;
     const struct rectangle r = rectangle_of(j, task, &chunk);
     const struct cpu_part units =
@@ -205,11 +302,14 @@ static void grad_task(void *context, size_t task, int worker) {
         const struct cpu_part m =
             cpu_part((size_t)j->win.n, (size_t)j->units, u % (size_t)j->units);
         const int b = (int)(u / (size_t)j->units), n = (int)(m.to - m.from);
-        const float *dy = dy_rows(j, &r, b, (int)m.from, n, dy_copy);
-        fill_slabs(j, &r, b, (int)m.from, n, slab, factor);
+        const void *dy = dy_rows(j, &r, b, (int)m.from, n, mine.dy_copy);
+        fill_slabs(j, &r, b, (int)m.from, n, &mine);
         for (int g = 0; g < r.n_groups; g++)
-            add_group(j, &r, g, n, u == units.from, slab + (size_t)g * slab_of(j, &r, n), dy);
-        if (r.db) j->dev->level->sum_rows(n, channels, dy, j->dy_row, r.db);
+            add_group(j, &r, g, n, u == units.from,
+                      mine.slab + (size_t)g * slab_of(j, &r, n) * LEVEL_PLACE, dy);
+        if (r.db)
+            j->dev->level->sum_rows(j->half, n, channels, dy_at(j, &r, b, (int)m.from),
+                                    (ptrdiff_t)j->win.G * j->out, r.db);
     }
 }
 
@@ -273,12 +373,12 @@ static void finish_db(const struct grad *j) {
     }
 }
 
-enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, struct ops_conv s,
-                                   const struct ops_act *act, const float *x, const float *dy,
+enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                   const struct ops_act *act, const void *x, const void *dy,
                                    float *dw, float *db, struct ops_ws ws) {
-    struct grad j = plan(dev, s);
+    struct grad j = plan(dev, dtype, s);
     struct arena arena;
-    TRY(cpu_scratch("conv_bwd_w", ws, cpu_conv_bwd_w_ws(dev, s), &arena));
+    TRY(cpu_scratch("conv_bwd_w", ws, cpu_conv_bwd_w_ws(dev, dtype, s), &arena));
     carve(&j, &arena);
     j.act = act;
     j.x = x;
@@ -298,5 +398,5 @@ enum ecg_status cpu_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct
                                const void *x, const void *dy, float *dw, float *db,
                                struct ops_ws ws) {
     TRY(cpu_check_conv("conv_bwd_w", dtype, s));
-    return cpu_conv_bwd_w_act(dev, s, NULL, x, dy, dw, db, ws);
+    return cpu_conv_bwd_w_act(dev, dtype, s, NULL, x, dy, dw, db, ws);
 }

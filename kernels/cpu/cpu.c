@@ -10,9 +10,8 @@
 #define WORTH_THREADS 2e5
 
 enum ecg_status cpu_check_blc(const char *op, enum ops_dtype dtype, struct ops_blc s) {
-    if (dtype != OPS_F32)
-        return ecg_fail(ECG_ERR_FAIL, "cpu: %s: precision bf16 is not available on this backend",
-                        op);
+    if (dtype != OPS_F32 && dtype != OPS_BF16)
+        return ecg_fail(ECG_ERR_FAIL, "cpu: %s: no such precision: %d", op, (int)dtype);
     if (s.B >= 1 && s.L >= 1 && s.C >= 1) return ECG_OK;
     return ecg_fail(ECG_ERR_FAIL, "cpu: %s: no such shape: (%d, %d, %d)", op, s.B, s.L, s.C);
 }

@@ -51,40 +51,58 @@ static inline size_t cpu_ceil_div(size_t n, size_t d) {
     return (n + d - 1) / d;
 }
 
+static inline size_t cpu_round_up(size_t n, size_t to) {
+    return cpu_ceil_div(n, to) * to;
+}
+
+/* Bytes of an element, and where element i of x lies. */
+static inline size_t cpu_size(enum ops_dtype dtype) {
+    return dtype == OPS_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+static inline const void *cpu_at(enum ops_dtype dtype, const void *x, int64_t i) {
+    return (const char *)x + i * (int64_t)cpu_size(dtype);
+}
+
+static inline void *cpu_out(enum ops_dtype dtype, void *x, int64_t i) {
+    return (char *)x + i * (int64_t)cpu_size(dtype);
+}
+
 /* Some rows and columns of an activation tensor x of n_rows * C elements, seen through `act` (NULL: as they
  * are): rows row0, row0 + row_step, ... (n of them; a row is one (b, l)), columns [c0, c0 + cols). */
 struct cpu_rows {
     const struct ops_act *act;
-    const float *x;
+    enum ops_dtype dtype; /* of x, and of a or dn below */
+    const void *x;
     int C, L; /* L rows a sample: finds the element's place for dropout */
     int64_t row0;
     int row_step, n, c0, cols;
     float *factor; /* scratch of `cols` floats where act drops */
 };
 /* a = act(x), rows a_row apart, cut into panels of columns as level.act_fwd does it. */
-void cpu_act_rows(const struct level *v, const struct cpu_rows *t, float *a, ptrdiff_t a_row,
+void cpu_act_rows(const struct level *v, const struct cpu_rows *t, void *a, ptrdiff_t a_row,
                   int panel, ptrdiff_t panel_step);
 /* The gradient at n, given da (rows da_row apart), = or += into dn, a tensor like x. */
 void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const float *da,
-                      ptrdiff_t da_row, int add, float *dn);
+                      ptrdiff_t da_row, int add, void *dn);
 
 /* Whether an activation (or NULL) leaves everything as it is. */
 int cpu_act_is_none(const struct ops_act *act);
 
 /* Bytes of scratch memory of each pass; cpu_conv_ws is their maximum. */
-size_t cpu_conv_fwd_ws(struct ops_dev *dev, struct ops_conv s);
-size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, struct ops_conv s);
-size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, struct ops_conv s);
+size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
 
 /* The three passes with `act` on the input's side; NULL: none. `add` and x belong to act's backward. */
-enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, struct ops_conv s, const struct ops_act *act,
-                                 const float *x, const float *w, const float *b, float *y,
-                                 struct ops_ws ws);
-enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, struct ops_conv s,
-                                   const struct ops_act *act, const float *x, const float *dy,
-                                   const float *w, int add, float *dn, struct ops_ws ws);
-enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, struct ops_conv s,
-                                   const struct ops_act *act, const float *x, const float *dy,
+enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                 const struct ops_act *act, const void *x, const float *w,
+                                 const float *b, void *y, struct ops_ws ws);
+enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                   const struct ops_act *act, const void *x, const void *dy,
+                                   const float *w, int add, void *dn, struct ops_ws ws);
+enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                   const struct ops_act *act, const void *x, const void *dy,
                                    float *dw, float *db, struct ops_ws ws);
 
 enum ecg_status cpu_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,

@@ -18,6 +18,10 @@ static int has_avx512(void) {
            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
+static int has_avx512bf16(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
 static int has_avx2(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
@@ -27,8 +31,10 @@ static int has_any(void) {
 }
 
 /* Best first. */
-static const struct choice choices[] = {
-    {&level_avx512, has_avx512}, {&level_avx2, has_avx2}, {&level_portable, has_any}};
+static const struct choice choices[] = {{&level_avx512bf16, has_avx512bf16},
+                                        {&level_avx512, has_avx512},
+                                        {&level_avx2, has_avx2},
+                                        {&level_portable, has_any}};
 enum { N_CHOICES = sizeof choices / sizeof *choices };
 
 enum ecg_status cpu_dispatch(const struct level **out) {
@@ -44,6 +50,7 @@ enum ecg_status cpu_dispatch(const struct level **out) {
             return ecg_fail(ECG_ERR_FAIL, "EINTHOVEN_CPU=%s: this processor does not have it",
                             forced);
     }
-    return ecg_fail(ECG_ERR_FAIL,
-                    "EINTHOVEN_CPU=%s: unknown level; known are avx512, avx2 and portable", forced);
+    return ecg_fail(
+        ECG_ERR_FAIL,
+        "EINTHOVEN_CPU=%s: unknown level; known are avx512bf16, avx512, avx2 and portable", forced);
 }

@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "kernels/bf16.h"
+
 struct input {
     struct ops_blc s;
     int n_file_leads;
@@ -12,7 +14,8 @@ struct input {
     const float *scale;
     const int *lead;
     enum ops_normalize normalize;
-    float *x;
+    enum ops_dtype dtype;
+    void *x;
 };
 
 struct sums {
@@ -36,7 +39,7 @@ static void write_channel(const struct input *j, int b, int c, const struct sums
         j->ecg + ((size_t)b * j->n_file_leads + (size_t)j->lead[c]) * (size_t)j->s.L;
     const double scale = (double)j->scale[b];
     const size_t C = (size_t)j->s.C;
-    float *x = j->x + (size_t)b * (size_t)j->s.L * C + (size_t)c;
+    const size_t start = (size_t)b * (size_t)j->s.L * C + (size_t)c;
     double mean = 0, divisor = 1;
     if (t) {
         const __int128 spread =
@@ -44,7 +47,15 @@ static void write_channel(const struct input *j, int b, int c, const struct sums
         mean = (double)t->sum / (double)t->n * scale;
         divisor = sqrt((double)spread) / (double)t->n * fabs(scale) + 1e-8;
     }
-    for (int l = 0; l < j->s.L; l++) x[(size_t)l * C] = (float)((lead[l] * scale - mean) / divisor);
+    if (j->dtype == OPS_F32) {
+        float *x = (float *)j->x + start;
+        for (int l = 0; l < j->s.L; l++)
+            x[(size_t)l * C] = (float)((lead[l] * scale - mean) / divisor);
+    } else {
+        uint16_t *x = (uint16_t *)j->x + start;
+        for (int l = 0; l < j->s.L; l++)
+            x[(size_t)l * C] = bf16_from_float((float)((lead[l] * scale - mean) / divisor));
+    }
 }
 
 static void input_task(void *context, size_t task, int worker) {
@@ -77,7 +88,7 @@ enum ecg_status cpu_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct 
             return ecg_fail(ECG_ERR_FAIL, "cpu: input_fwd: channel %d takes lead %d of %d", c,
                             lead[c], n_file_leads);
     }
-    struct input j = {s, n_file_leads, ecg, scale, lead, normalize, x};
+    struct input j = {s, n_file_leads, ecg, scale, lead, normalize, dtype, x};
     cpu_run(dev, (size_t)s.B, 8.0 * s.B * s.L * s.C, input_task, &j);
     return ECG_OK;
 }

@@ -1,49 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The AVX-512 level: 16 floats a vector, 32 registers: a tile of 14 rows x 2 vectors or 28 rows x 1. */
-#include <immintrin.h>
+ * The AVX-512 level. */
+#define LEVEL_NAME level_avx512
+#define LEVEL_TEXT "avx512"
 
-#define LEVEL_NAME   level_avx512
-#define LEVEL_TEXT   "avx512"
-#define LEVEL_VECTOR 16
-#ifndef __SANITIZE_ADDRESS__
-#define LEVEL_TILE_ROWS 14
-#else /* the same bits from a fifth of the code, which would take minutes to instrument */
-#define LEVEL_TILE_ROWS 6
-#endif
-
-typedef __m512 level_vec;
-
-static inline level_vec vec_set1(float x) {
-    return _mm512_set1_ps(x);
-}
-
-static inline level_vec vec_fma(level_vec a, level_vec b, level_vec c) {
-    return _mm512_fmadd_ps(a, b, c);
-}
-
-static inline level_vec vec_min(level_vec a, level_vec b) {
-    return _mm512_min_ps(a, b);
-}
-
-static inline level_vec vec_max(level_vec a, level_vec b) {
-    return _mm512_max_ps(a, b);
-}
-
-static inline level_vec vec_load(const float *p) {
-    return _mm512_loadu_ps(p);
-}
-
-static inline void vec_store(float *p, level_vec v) {
-    _mm512_storeu_ps(p, v);
-}
-
-/* The first n floats; the rest reads as 0 and is not written. */
-static inline level_vec vec_load_n(const float *p, int n) {
-    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-}
-
-static inline void vec_store_n(float *p, level_vec v, int n) {
-    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
-}
-
+#include "kernels/cpu/avx512_template.h"
 #include "kernels/cpu/level_template.h"

@@ -18,13 +18,14 @@ struct norm {
     struct ops_dev *dev;
     int C;
     size_t rows, n_chunks;
-    const float *x, *dn;
+    enum ops_dtype dtype;
+    const void *x, *dn;
     const float *mean;  /* (C), backward */
     double *a, *b;      /* (n_chunks, C): sum of x and of squares; backward: sum and dot */
     float *chunk_mean;  /* (n_chunks, C), forward */
     float *coefficient; /* (3, C): of dn, of x - mean, constant; backward */
     int add;
-    float *dx;
+    void *dx;
 };
 
 static struct norm plan(struct ops_dev *dev, struct ops_blc s) {
@@ -60,15 +61,15 @@ static void add_chunks(double *sum, size_t n_chunks, int C) {
 static void stats_task(void *context, size_t q, int worker) {
     const struct norm *j = context;
     const struct cpu_part rows = cpu_part(j->rows, j->n_chunks, q);
-    const int C = j->C, n = (int)(rows.to - rows.from);
-    const float *x = j->x + rows.from * (size_t)C;
+    const int C = j->C, n = (int)(rows.to - rows.from), half = j->dtype == OPS_BF16;
+    const void *x = cpu_at(j->dtype, j->x, (int64_t)rows.from * C);
     double *sum = j->a + q * (size_t)C, *square = j->b + q * (size_t)C;
     float *mean = j->chunk_mean + q * (size_t)C;
     (void)worker;
     for (int c = 0; c < C; c++) sum[c] = square[c] = 0;
-    j->dev->level->sum_rows(n, C, x, C, sum);
+    j->dev->level->sum_rows(half, n, C, x, C, sum);
     for (int c = 0; c < C; c++) mean[c] = (float)(sum[c] / n);
-    j->dev->level->deviation_rows(n, C, x, C, mean, square);
+    j->dev->level->deviation_rows(half, n, C, x, C, mean, square);
 }
 
 enum ecg_status cpu_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
@@ -78,6 +79,7 @@ enum ecg_status cpu_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct
     struct norm j = plan(dev, s);
     TRY(cpu_scratch("norm_stats", ws, cpu_norm_ws(dev, s), &arena));
     carve(&j, &arena);
+    j.dtype = dtype;
     j.x = x;
     cpu_run(dev, j.n_chunks, 3.0 * (double)j.rows * s.C, stats_task, &j);
 
@@ -123,23 +125,27 @@ enum ecg_status cpu_norm_fold(struct ops_dev *dev, int C, const float *mean, con
 static void sums_task(void *context, size_t q, int worker) {
     const struct norm *j = context;
     const struct cpu_part rows = cpu_part(j->rows, j->n_chunks, q);
-    const int C = j->C, n = (int)(rows.to - rows.from);
-    const size_t start = rows.from * (size_t)C;
+    const int C = j->C, n = (int)(rows.to - rows.from), half = j->dtype == OPS_BF16;
+    const int64_t start = (int64_t)rows.from * C;
+    const void *dn = cpu_at(j->dtype, j->dn, start), *x = cpu_at(j->dtype, j->x, start);
     double *sum = j->a + q * (size_t)C, *dot = j->b + q * (size_t)C;
     (void)worker;
     for (int c = 0; c < C; c++) sum[c] = dot[c] = 0;
-    j->dev->level->sum_rows(n, C, j->dn + start, C, sum);
-    j->dev->level->deviation_dot_rows(n, C, j->dn + start, j->x + start, C, j->mean, dot);
+    j->dev->level->sum_rows(half, n, C, dn, C, sum);
+    j->dev->level->deviation_dot_rows(half, n, C, dn, x, C, j->mean, dot);
 }
 
 static void dx_task(void *context, size_t q, int worker) {
     const struct norm *j = context;
     const struct cpu_part rows = cpu_part(j->rows, j->n_chunks, q);
-    const size_t C = (size_t)j->C, start = rows.from * C;
+    const size_t C = (size_t)j->C;
+    const int64_t start = (int64_t)(rows.from * C);
     const float *k = j->coefficient;
     (void)worker;
-    j->dev->level->affine_rows((int)(rows.to - rows.from), j->C, j->dn + start, j->x + start,
-                               j->mean, k, k + C, k + 2 * C, j->add, j->dx + start);
+    j->dev->level->affine_rows(j->dtype == OPS_BF16, (int)(rows.to - rows.from), j->C,
+                               cpu_at(j->dtype, j->dn, start), cpu_at(j->dtype, j->x, start),
+                               j->mean, k, k + C, k + 2 * C, j->add,
+                               cpu_out(j->dtype, j->dx, start));
 }
 
 enum ecg_status cpu_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
@@ -151,6 +157,7 @@ enum ecg_status cpu_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
     struct norm j = plan(dev, s);
     TRY(cpu_scratch("norm_bwd", ws, cpu_norm_ws(dev, s), &arena));
     carve(&j, &arena);
+    j.dtype = dtype;
     j.x = x;
     j.dn = dn;
     j.mean = mean;

@@ -10,6 +10,7 @@ static const struct {
     const char *label, *device, *level;
 } backends[] = {
     {"ref", "ref", NULL},
+    {"cpu avx512bf16", "cpu", "avx512bf16"},
     {"cpu avx512", "cpu", "avx512"},
     {"cpu avx2", "cpu", "avx2"},
     {"cpu portable", "cpu", "portable"},
