@@ -7,9 +7,15 @@
 
 #include "kernels/cpu/avx512_template.h"
 
-/* acc + lo * lo + hi * hi of each pair of bf16 */
-static inline level_vec vec_dot(level_vec acc, __m512i a, __m512i b) {
-    return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+typedef int pair_anywhere __attribute__((aligned(2), may_alias));
+
+/* acc + lo * lo + hi * hi of the pair at p and each pair of b. By hand: the compiler (gcc 12) neither folds the broadcast
+ * into the instruction nor keeps more than eight accumulators in registers. */
+static inline level_vec vec_dot_at(level_vec acc, const char *p, level_vec b) {
+    __asm__("vdpbf16ps %2%{1to16%}, %1, %0"
+            : "+v"(acc)
+            : "v"(b), "m"(*(const pair_anywhere *)(const void *)p));
+    return acc;
 }
 
 static inline __m256i vec_to_half(level_vec v) {

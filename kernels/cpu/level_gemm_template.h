@@ -1,16 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Part of level_template.h: the product of fp32 or of pairs of bf16, and transposition for packing. */
 
-/* The place at p in every lane. */
-ALWAYS_INLINE level_uint broadcast(const char *p) {
-    uint32_t place;
-    memcpy(&place, p, LEVEL_PLACE);
-    return (level_uint){0} + place;
-}
-
 /* acc + the products of a place of A, at p, with a vector of places of B. */
 ALWAYS_INLINE level_vec product(const int half, level_vec acc, const char *p, level_vec b) {
-    if (half) return VEC_DOT(acc, broadcast(p), b);
+    if (half) return vec_dot_at(acc, p, b);
     float a;
     memcpy(&a, p, LEVEL_PLACE);
     return vec_fma(vec_set1(a), b, acc);

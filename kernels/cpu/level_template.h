@@ -2,7 +2,7 @@
  * The body of a SIMD level: included once by each level_*.c, which defines LEVEL_NAME, LEVEL_TEXT,
  * LEVEL_VECTOR (floats of a vector), LEVEL_TILE_ROWS (rows of a tile two vectors wide), the type level_vec
  * and vec_set1/fma/min/max/load/store/load_n/store_n (min and max give the second argument when either is
- * NaN), and with LEVEL_HAS_BF16 vec_dot and vec_to_half; LEVEL_FP32 names a level whose products of fp32 are
+ * NaN), and with LEVEL_HAS_BF16 vec_dot_at and vec_to_half; LEVEL_FP32 names a level whose products of fp32 are
  * taken over. The rest is written with those and with the compiler's
  * operators on vectors, without contraction. */
 #include <math.h>
@@ -43,13 +43,15 @@ ALWAYS_INLINE level_uint half_bits(const uint16_t *p, int n) {
 }
 
 #ifdef LEVEL_HAS_BF16
-#define VEC_DOT(acc, a, b) vec_dot(acc, (__m512i)(a), (__m512i)(b))
 #define VEC_TO_HALF(v)     ((level_half)vec_to_half(v))
 #else
 /* By shift and multiplication: a bf16 is the upper half of a float. */
-ALWAYS_INLINE level_vec dot_emulated(level_vec acc, level_uint a, level_uint b) {
-    acc = vec_fma((level_vec)(a & 0xffff0000u), (level_vec)(b & 0xffff0000u), acc);
-    return vec_fma((level_vec)(a << 16), (level_vec)(b << 16), acc);
+ALWAYS_INLINE level_vec vec_dot_at(level_vec acc, const char *p, level_vec b) {
+    uint32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    const level_uint a = (level_uint){0} + pair, w = (level_uint)b;
+    acc = vec_fma((level_vec)(a & 0xffff0000u), (level_vec)(w & 0xffff0000u), acc);
+    return vec_fma((level_vec)(a << 16), (level_vec)(w << 16), acc);
 }
 
 /* kernels/bf16.h in vectors */
@@ -60,7 +62,6 @@ ALWAYS_INLINE level_half to_half_emulated(level_vec v) {
     return __builtin_convertvector((rounded & ~is_nan) | ((bits >> 16 | 0x40) & is_nan),
                                    level_half);
 }
-#define VEC_DOT(acc, a, b) dot_emulated(acc, (level_uint)(a), (level_uint)(b))
 #define VEC_TO_HALF(v)     to_half_emulated(v)
 #endif
 
