@@ -11,7 +11,7 @@ static size_t size_of(const struct op_case *c) {
     return (size_t)c->B * c->L * c->C;
 }
 
-/* ------------------------------------------------------------------ norm: B, L, C; ADD IN_PLACE PLAIN EXTREME */
+/* ------------------------------------------------------------------ norm: B, L, C; ADD IN_PLACE PLAIN EXTREME BF16 */
 
 enum {
     NORM_X,
@@ -64,6 +64,7 @@ static void norm_plan(const struct op_case *c, struct case_plan *plan) {
     dx->scale = cancel;
     case_updated(plan, NORM_DGAMMA, "dgamma", C, rows)->scale = size;
     case_updated(plan, NORM_DBETA, "dbeta", C, rows);
+    case_activations(c, plan, NORM_X, NORM_Y, NORM_DY, NORM_DX, CASE_NONE);
     plan->work = 8.0 * (double)n;
 }
 
@@ -72,7 +73,7 @@ static size_t norm_ws(const struct case_call *r) {
 }
 
 static enum ecg_status norm_stats(const struct case_call *r) {
-    return r->ops->norm_stats(r->dev, OPS_F32, blc(r->c), r->p[NORM_X], r->p[NORM_MEAN],
+    return r->ops->norm_stats(r->dev, case_dtype(r->c), blc(r->c), r->p[NORM_X], r->p[NORM_MEAN],
                               r->p[NORM_VAR], r->ws);
 }
 
@@ -85,12 +86,12 @@ static enum ecg_status norm_fold(const struct case_call *r) {
 
 static enum ecg_status norm_apply(const struct case_call *r) {
     const struct ops_act act = {.scale = r->p[NORM_SCALE], .shift = r->p[NORM_SHIFT]};
-    return r->ops->act_fwd(r->dev, OPS_F32, blc(r->c), &act, r->p[NORM_X], r->p[NORM_Y]);
+    return r->ops->act_fwd(r->dev, case_dtype(r->c), blc(r->c), &act, r->p[NORM_X], r->p[NORM_Y]);
 }
 
 static enum ecg_status norm_bwd(const struct case_call *r) {
     const void *dn = r->c->flags & CASE_IN_PLACE ? r->p[NORM_DX] : r->p[NORM_DY];
-    return r->ops->norm_bwd(r->dev, OPS_F32, blc(r->c), r->p[NORM_X], dn, r->p[NORM_MEAN],
+    return r->ops->norm_bwd(r->dev, case_dtype(r->c), blc(r->c), r->p[NORM_X], dn, r->p[NORM_MEAN],
                             r->p[NORM_VAR], r->p[NORM_GAMMA], norm_eps,
                             (r->c->flags & CASE_ADD) != 0, r->p[NORM_DX], r->p[NORM_DGAMMA],
                             r->p[NORM_DBETA], r->ws);
@@ -104,8 +105,9 @@ static const struct op_step norm_steps[] = {
 };
 CASE_FAMILY(norm, norm_plan, norm_ws, norm_steps);
 
-/* ------------------------------------------------------------------ act: B, L, C; FOLD SWISH DROP ADD IN_PLACE.
- * The last step takes dn through the folded normalisation: dx = dn*scale. */
+/* ------------------------------------------------------------------ act: B, L, C; FOLD SWISH DROP ADD IN_PLACE
+ * BF16. The last step takes dn through the folded normalisation, dx = dn*scale, for the gradient check; not in bf16,
+ * which has none. */
 
 enum { ACT_X, ACT_SCALE, ACT_SHIFT, ACT_ZERO, ACT_A, ACT_DA, ACT_DN, ACT_DX };
 
@@ -115,7 +117,7 @@ static void act_plan(const struct op_case *c, struct case_plan *plan) {
 
     struct case_buffer *x = case_input(plan, ACT_X, "x", n);
     case_range(x, -4, 4);
-    x->gradient = in_place ? CASE_NONE : ACT_DX;
+    x->gradient = in_place || c->flags & CASE_BF16 ? CASE_NONE : ACT_DX;
     case_per_sample(x);
     case_range(case_input(plan, ACT_SCALE, "scale", n_fold), 0.5, 1.5);
     case_input(plan, ACT_SHIFT, "shift", n_fold);
@@ -131,26 +133,29 @@ static void act_plan(const struct op_case *c, struct case_plan *plan) {
                                  : case_output(plan, ACT_DN, "dn", n, 1);
     if (in_place) dn->same_as = ACT_DA;
     case_per_sample(dn);
-    case_per_sample(case_output(plan, ACT_DX, "dx", n, 1));
+    case_per_sample(case_output(plan, ACT_DX, "dx", c->flags & CASE_BF16 ? 0 : n, 1));
+    case_activations(c, plan, ACT_X, ACT_A, ACT_DA, ACT_DN, CASE_NONE);
     plan->work = 10.0 * (double)n;
 }
 
 static enum ecg_status act_fwd(const struct case_call *r) {
     const struct ops_act act = case_act(r, r->p[ACT_SCALE], r->p[ACT_SHIFT]);
     const void *x = r->c->flags & CASE_IN_PLACE ? r->p[ACT_A] : r->p[ACT_X];
-    return r->ops->act_fwd(r->dev, OPS_F32, blc(r->c), &act, x, r->p[ACT_A]);
+    return r->ops->act_fwd(r->dev, case_dtype(r->c), blc(r->c), &act, x, r->p[ACT_A]);
 }
 
 static enum ecg_status act_bwd(const struct case_call *r) {
     const struct ops_act act = case_act(r, r->p[ACT_SCALE], r->p[ACT_SHIFT]);
     const void *da = r->c->flags & CASE_IN_PLACE ? r->p[ACT_DN] : r->p[ACT_DA];
-    return r->ops->act_bwd(r->dev, OPS_F32, blc(r->c), &act, r->p[ACT_X], da,
+    return r->ops->act_bwd(r->dev, case_dtype(r->c), blc(r->c), &act, r->p[ACT_X], da,
                            (r->c->flags & CASE_ADD) != 0, r->p[ACT_DN]);
 }
 
 static enum ecg_status act_dx(const struct case_call *r) {
     const struct ops_act through = {.scale = r->p[ACT_SCALE], .shift = r->p[ACT_ZERO]};
-    return r->ops->act_fwd(r->dev, OPS_F32, blc(r->c), &through, r->p[ACT_DN], r->p[ACT_DX]);
+    if (!r->p[ACT_DX]) return ECG_OK;
+    return r->ops->act_fwd(r->dev, case_dtype(r->c), blc(r->c), &through, r->p[ACT_DN],
+                           r->p[ACT_DX]);
 }
 
 static const struct op_step act_steps[] = {
@@ -160,7 +165,7 @@ static const struct op_step act_steps[] = {
 };
 CASE_FAMILY(act, act_plan, NULL, act_steps);
 
-/* ------------------------------------------------------------------ mean: B, L, C */
+/* ------------------------------------------------------------------ mean: B, L, C; BF16 */
 
 enum { MEAN_X, MEAN_M, MEAN_DM, MEAN_DX };
 
@@ -176,15 +181,16 @@ static void mean_plan(const struct op_case *c, struct case_plan *plan) {
     case_per_sample(m);
     case_per_sample(case_input(plan, MEAN_DM, "dm", n_mean));
     case_per_sample(case_output(plan, MEAN_DX, "dx", n, 1));
+    case_activations(c, plan, MEAN_X, MEAN_DX, CASE_NONE);
     plan->work = (double)n;
 }
 
 static enum ecg_status mean_fwd(const struct case_call *r) {
-    return r->ops->mean_fwd(r->dev, OPS_F32, blc(r->c), r->p[MEAN_X], r->p[MEAN_M]);
+    return r->ops->mean_fwd(r->dev, case_dtype(r->c), blc(r->c), r->p[MEAN_X], r->p[MEAN_M]);
 }
 
 static enum ecg_status mean_bwd(const struct case_call *r) {
-    return r->ops->mean_bwd(r->dev, OPS_F32, blc(r->c), r->p[MEAN_DM], r->p[MEAN_DX]);
+    return r->ops->mean_bwd(r->dev, case_dtype(r->c), blc(r->c), r->p[MEAN_DM], r->p[MEAN_DX]);
 }
 
 static const struct op_step mean_steps[] = {{"mean_fwd", 0, mean_fwd}, {"mean_bwd", 1, mean_bwd}};
@@ -253,7 +259,7 @@ static const struct op_step sigmoid_steps[] = {
 CASE_FAMILY(sigmoid, pointwise_plan, NULL, sigmoid_steps);
 
 /* ------------------------------------------------------------------ shortcut: B, L = Li, C = Ci, Cout, S; PLAIN
- * TIES IN_PLACE. The block's tail: y = gate*h + expand(pool(x)) beside the mean m of h, whose gradient comes back
+ * TIES IN_PLACE BF16. The block's tail: y = gate*h + expand(pool(x)) beside the mean m of h, whose gradient comes back
  * together with that of h. */
 
 enum {
@@ -302,33 +308,36 @@ static void shortcut_plan(const struct op_case *c, struct case_plan *plan) {
         dh->same_as = SHORT_DY;
     }
     for (int i = 0; i < plan->n; i++) plan->buffer[i].per_sample = 1;
+    case_activations(c, plan, SHORT_H, SHORT_X, SHORT_Y, SHORT_DY, SHORT_DX, SHORT_DH, CASE_NONE);
     plan->work = 4.0 * (double)n_y;
 }
 
 static enum ecg_status shortcut_fwd(const struct case_call *r) {
-    return r->ops->shortcut_fwd(r->dev, OPS_F32, shortcut_out(r->c), r->c->L, r->c->C, r->c->S,
-                                r->p[SHORT_H], r->p[SHORT_GATE], r->p[SHORT_X], r->p[SHORT_Y]);
+    return r->ops->shortcut_fwd(r->dev, case_dtype(r->c), shortcut_out(r->c), r->c->L, r->c->C,
+                                r->c->S, r->p[SHORT_H], r->p[SHORT_GATE], r->p[SHORT_X],
+                                r->p[SHORT_Y]);
 }
 
 static enum ecg_status shortcut_mean(const struct case_call *r) {
-    return r->ops->mean_fwd(r->dev, OPS_F32, shortcut_out(r->c), r->p[SHORT_H], r->p[SHORT_M]);
+    return r->ops->mean_fwd(r->dev, case_dtype(r->c), shortcut_out(r->c), r->p[SHORT_H],
+                            r->p[SHORT_M]);
 }
 
 static enum ecg_status shortcut_bwd(const struct case_call *r) {
-    return r->ops->shortcut_bwd(r->dev, OPS_F32, shortcut_out(r->c), r->c->L, r->c->C, r->c->S,
-                                r->p[SHORT_X], r->p[SHORT_DY], r->p[SHORT_DX]);
+    return r->ops->shortcut_bwd(r->dev, case_dtype(r->c), shortcut_out(r->c), r->c->L, r->c->C,
+                                r->c->S, r->p[SHORT_X], r->p[SHORT_DY], r->p[SHORT_DX]);
 }
 
 static enum ecg_status gate_bwd(const struct case_call *r) {
     if (!r->p[SHORT_DGATE]) return ECG_OK;
-    return r->ops->gate_bwd(r->dev, OPS_F32, shortcut_out(r->c), r->p[SHORT_DY], r->p[SHORT_H],
-                            r->p[SHORT_DGATE]);
+    return r->ops->gate_bwd(r->dev, case_dtype(r->c), shortcut_out(r->c), r->p[SHORT_DY],
+                            r->p[SHORT_H], r->p[SHORT_DGATE]);
 }
 
 static enum ecg_status branch_bwd(const struct case_call *r) {
     const void *dy = r->p[r->c->flags & CASE_IN_PLACE ? SHORT_DH : SHORT_DY];
     if (!r->p[SHORT_DH]) return ECG_OK;
-    return r->ops->branch_bwd(r->dev, OPS_F32, shortcut_out(r->c), dy, r->p[SHORT_GATE],
+    return r->ops->branch_bwd(r->dev, case_dtype(r->c), shortcut_out(r->c), dy, r->p[SHORT_GATE],
                               r->p[SHORT_DM], r->p[SHORT_DH]);
 }
 

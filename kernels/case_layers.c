@@ -2,7 +2,7 @@
  * Families of the case table: convolution, linear layer, squeeze and excitation, and the fused act_conv. */
 #include "kernels/case_plan.h"
 
-/* ------------------------------------------------------------------ conv: B, L, C, Cout, K, S, G; PLAIN */
+/* ------------------------------------------------------------------ conv: B, L, C, Cout, K, S, G; PLAIN BF16 */
 
 enum { CONV_X, CONV_W, CONV_B, CONV_Y, CONV_DY, CONV_DX, CONV_DW, CONV_DB };
 
@@ -24,26 +24,27 @@ static void conv_plan(const struct op_case *c, struct case_plan *plan) {
     case_per_sample(case_output(plan, CONV_DX, "dx", n_x, (size_t)(s.Cout / s.G) * s.K));
     case_updated(plan, CONV_DW, "dw", n_w, rows);
     case_updated(plan, CONV_DB, "db", n_b, rows);
+    case_activations(c, plan, CONV_X, CONV_Y, CONV_DY, CONV_DX, CASE_NONE);
     plan->work = (double)n_y * (s.Cin / s.G) * s.K;
 }
 
 static size_t conv_ws(const struct case_call *r) {
-    return r->ops->conv_ws(r->dev, OPS_F32, case_conv(r->c));
+    return r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c));
 }
 
 static enum ecg_status conv_fwd(const struct case_call *r) {
-    return r->ops->conv_fwd(r->dev, OPS_F32, case_conv(r->c), r->p[CONV_X], r->p[CONV_W],
+    return r->ops->conv_fwd(r->dev, case_dtype(r->c), case_conv(r->c), r->p[CONV_X], r->p[CONV_W],
                             r->p[CONV_B], r->p[CONV_Y], r->ws);
 }
 
 static enum ecg_status conv_bwd_x(const struct case_call *r) {
-    return r->ops->conv_bwd_x(r->dev, OPS_F32, case_conv(r->c), r->p[CONV_DY], r->p[CONV_W],
-                              r->p[CONV_DX], r->ws);
+    return r->ops->conv_bwd_x(r->dev, case_dtype(r->c), case_conv(r->c), r->p[CONV_DY],
+                              r->p[CONV_W], r->p[CONV_DX], r->ws);
 }
 
 static enum ecg_status conv_bwd_w(const struct case_call *r) {
-    return r->ops->conv_bwd_w(r->dev, OPS_F32, case_conv(r->c), r->p[CONV_X], r->p[CONV_DY],
-                              r->p[CONV_DW], r->p[CONV_DB], r->ws);
+    return r->ops->conv_bwd_w(r->dev, case_dtype(r->c), case_conv(r->c), r->p[CONV_X],
+                              r->p[CONV_DY], r->p[CONV_DW], r->p[CONV_DB], r->ws);
 }
 
 static const struct op_step conv_steps[] = {
@@ -165,8 +166,8 @@ static const struct op_step se_steps[] = {{"se_fwd", 0, se_fwd}, {"se_bwd", 1, s
 CASE_FAMILY(se, se_plan, se_ws, se_steps);
 
 /* ------------------------------------------------------------------ act_conv: as conv; FOLD SWISH DROP ADD
- * STATS Y_MEAN FROZEN NO_DN PLAIN. The last step takes dn through the folded normalisation, dx = dn*scale, so
- * that differences by x can be compared. */
+ * STATS Y_MEAN FROZEN NO_DN PLAIN BF16. The last step takes dn through the folded normalisation, dx = dn*scale, so
+ * that differences by x can be compared; not in bf16, where none are taken. */
 
 enum {
     AC_X,
@@ -193,7 +194,7 @@ static void act_conv_inputs(const struct op_case *c, struct case_plan *plan) {
 
     struct case_buffer *x = case_input(plan, AC_X, "x", (size_t)s.B * s.Lin * s.Cin);
     case_per_sample(x);
-    x->gradient = no_dn ? CASE_NONE : AC_DX;
+    x->gradient = no_dn || c->flags & CASE_BF16 ? CASE_NONE : AC_DX;
     case_range(case_input(plan, AC_SCALE, "scale", n_fold), 0.5, 1.5);
     case_input(plan, AC_SHIFT, "shift", n_fold);
     case_range(case_input(plan, AC_ZERO, "zero", n_fold), 0, 0);
@@ -202,6 +203,26 @@ static void act_conv_inputs(const struct op_case *c, struct case_plan *plan) {
     case_input(plan, AC_B, "b", c->flags & CASE_PLAIN ? 0 : (size_t)s.Cout)->gradient =
         frozen ? CASE_NONE : AC_DB;
     case_per_sample(case_input(plan, AC_DY, "dy", (size_t)s.B * s.Lout * s.Cout));
+}
+
+/* Bound of |act(x)| where it has to be rounded; 0 where it is x itself. */
+static double act_conv_factor(const struct op_case *c) {
+    if (!(c->flags & (CASE_FOLD | CASE_SWISH | CASE_DROP))) return 0;
+    return (c->flags & CASE_FOLD ? 2.5 : 1) / (c->flags & CASE_DROP ? 0.75 : 1);
+}
+
+/* What is particular about a bf16 case. Weights and dy lie in [-1, 1], so no product is larger than act(x). */
+static void act_conv_roundings(const struct op_case *c, struct case_plan *plan) {
+    const struct ops_conv s = case_conv(c);
+    const size_t n_x = (size_t)s.B * s.Lin * s.Cin, rows = (size_t)s.B * s.Lout;
+
+    case_activations(c, plan, AC_X, AC_Y, AC_DY, AC_DN, CASE_NONE);
+    case_rounded_factors(c, &plan->buffer[AC_Y], act_conv_factor(c), n_x);
+    case_rounded_factors(c, &plan->buffer[AC_DW], act_conv_factor(c), n_x);
+    plan->buffer[AC_DN].hands_on = (c->flags & CASE_BF16) != 0;
+    case_mean_of(c, &plan->buffer[AC_MEAN], AC_Y, rows, 1);
+    case_mean_of(c, &plan->buffer[AC_VAR], AC_Y, rows, 2);
+    case_mean_of(c, &plan->buffer[AC_Y_MEAN], AC_Y, (size_t)s.Lout, 1);
 }
 
 static void act_conv_plan(const struct op_case *c, struct case_plan *plan) {
@@ -227,31 +248,32 @@ static void act_conv_plan(const struct op_case *c, struct case_plan *plan) {
     else
         case_output(plan, AC_DN, "dn", n_dx, back);
     case_per_sample(&plan->buffer[AC_DN]);
-    case_per_sample(case_output(plan, AC_DX, "dx", n_dx, back));
+    case_per_sample(case_output(plan, AC_DX, "dx", c->flags & CASE_BF16 ? 0 : n_dx, back));
     case_updated(plan, AC_DW, "dw", Co * terms * trained, rows);
     case_updated(plan, AC_DB, "db", c->flags & CASE_PLAIN ? 0 : Co * trained, rows);
+    act_conv_roundings(c, plan);
     plan->work = (double)n_y * (double)terms + 10.0 * (double)n_x;
 }
 
 static enum ecg_status act_conv_fwd(const struct case_call *r) {
     const struct ops_act act = case_act(r, r->p[AC_SCALE], r->p[AC_SHIFT]);
-    return r->ops->act_conv_fwd(r->dev, OPS_F32, case_conv(r->c), &act, r->p[AC_X], r->p[AC_W],
-                                r->p[AC_B], r->p[AC_Y], r->p[AC_MEAN], r->p[AC_VAR],
+    return r->ops->act_conv_fwd(r->dev, case_dtype(r->c), case_conv(r->c), &act, r->p[AC_X],
+                                r->p[AC_W], r->p[AC_B], r->p[AC_Y], r->p[AC_MEAN], r->p[AC_VAR],
                                 r->p[AC_Y_MEAN], r->ws);
 }
 
 static enum ecg_status act_conv_bwd(const struct case_call *r) {
     const struct ops_act act = case_act(r, r->p[AC_SCALE], r->p[AC_SHIFT]);
-    return r->ops->act_conv_bwd(r->dev, OPS_F32, case_conv(r->c), &act, r->p[AC_X], r->p[AC_W],
-                                r->p[AC_DY], r->p[AC_DW], r->p[AC_DB],
+    return r->ops->act_conv_bwd(r->dev, case_dtype(r->c), case_conv(r->c), &act, r->p[AC_X],
+                                r->p[AC_W], r->p[AC_DY], r->p[AC_DW], r->p[AC_DB],
                                 (r->c->flags & CASE_ADD) != 0, r->p[AC_DN], r->ws);
 }
 
 static enum ecg_status act_conv_dx(const struct case_call *r) {
     const struct ops_act through = {.scale = r->p[AC_SCALE], .shift = r->p[AC_ZERO]};
     const struct ops_blc in = {r->c->B, r->c->L, r->c->C};
-    if (!r->p[AC_DN]) return ECG_OK;
-    return r->ops->act_fwd(r->dev, OPS_F32, in, &through, r->p[AC_DN], r->p[AC_DX]);
+    if (!r->p[AC_DX]) return ECG_OK;
+    return r->ops->act_fwd(r->dev, case_dtype(r->c), in, &through, r->p[AC_DN], r->p[AC_DX]);
 }
 
 static const struct op_step act_conv_steps[] = {

@@ -2,6 +2,8 @@
  * What the families of the case table share: planning buffers, and from flags to structs. */
 #include "kernels/case_plan.h"
 
+#include <stdarg.h>
+
 #include "core/rng.h"
 
 static struct case_buffer *add(struct case_plan *plan, int at, const char *name,
@@ -15,7 +17,8 @@ static struct case_buffer *add(struct case_plan *plan, int at, const char *name,
                               .terms = terms,
                               .gradient = CASE_NONE,
                               .upstream = CASE_NONE,
-                              .same_as = CASE_NONE};
+                              .same_as = CASE_NONE,
+                              .mean_of = CASE_NONE};
     if (at >= plan->n) plan->n = at + 1;
     return b;
 }
@@ -41,6 +44,32 @@ void case_range(struct case_buffer *b, double lo, double hi) {
 
 void case_per_sample(struct case_buffer *b) {
     b->per_sample = 1;
+}
+
+void case_activations(const struct op_case *c, struct case_plan *plan, ...) {
+    va_list indices;
+    va_start(indices, plan);
+    for (int at = va_arg(indices, int); at != CASE_NONE; at = va_arg(indices, int))
+        plan->buffer[at].bf16 = (c->flags & CASE_BF16) != 0;
+    va_end(indices);
+}
+
+void case_rounded_factors(const struct op_case *c, struct case_buffer *b, double product,
+                          size_t n_factors) {
+    if (!(c->flags & CASE_BF16)) return;
+    b->product = product;
+    b->n_factors = n_factors;
+}
+
+void case_mean_of(const struct op_case *c, struct case_buffer *b, int of, size_t rows, int power) {
+    if (!(c->flags & CASE_BF16)) return;
+    b->mean_of = of;
+    b->mean_rows = rows;
+    b->mean_power = power;
+}
+
+enum ops_dtype case_dtype(const struct op_case *c) {
+    return c->flags & CASE_BF16 ? OPS_BF16 : OPS_F32;
 }
 
 struct ops_act case_act(const struct case_call *r, const void *scale, const void *shift) {

@@ -17,6 +17,15 @@ void case_range(struct case_buffer *b, double lo, double hi);
 /* An activation (B, ...). */
 void case_per_sample(struct case_buffer *b);
 
+/* What a backend calls activations, each by its index, CASE_NONE behind the last: bf16 in bf16 cases. */
+void case_activations(const struct op_case *c, struct case_plan *plan, ...);
+/* An output over sums of products with act(x), a number below `product` each; n_factors: numbers act(x). */
+void case_rounded_factors(const struct op_case *c, struct case_buffer *b, double product,
+                          size_t n_factors);
+/* The mean (power 1) or variance (2) over `rows` elements of the bf16 buffer `of`, inside one entry. */
+void case_mean_of(const struct op_case *c, struct case_buffer *b, int of, size_t rows, int power);
+
+enum ops_dtype case_dtype(const struct op_case *c);
 /* The struct ops_act that the case's flags ask for. */
 struct ops_act case_act(const struct case_call *r, const void *scale, const void *shift);
 /* The convolution of the case: SAME padding. */

@@ -9,14 +9,16 @@
 
 #include "core/mem.h"
 #include "core/rng.h"
+#include "kernels/bf16.h"
 
 enum {
     GUARD = MEM_ALIGN,
     PATTERN = 0xA5,
-    UNSET = 0xFF /* all ones is NaN as float and as double */
+    UNSET = 0xFF /* all ones is NaN as bf16, float and double */
 };
 
 size_t case_element(const struct case_buffer *b) {
+    if (b->bf16) return sizeof(uint16_t);
     switch (b->fill) {
     case CASE_HOST:
         return sizeof(double);
@@ -80,7 +82,9 @@ static double draw(const struct case_buffer *b, size_t i, struct rng *r) {
 }
 
 static void store(const struct case_buffer *b, char *data, size_t i, double v) {
-    if (b->fill == CASE_HOST)
+    if (b->bf16)
+        ((uint16_t *)(void *)data)[i] = bf16_from_float((float)v);
+    else if (b->fill == CASE_HOST)
         ((double *)(void *)data)[i] = v;
     else if (b->fill == CASE_LABELS)
         ((uint8_t *)data)[i] = (uint8_t)v;
@@ -249,6 +253,7 @@ const char *case_run_damage(const struct case_run *r, int *buffer) {
 }
 
 static double get(const struct case_buffer *b, const char *data, size_t i) {
+    if (b->bf16) return bf16_to_float(((const uint16_t *)(const void *)data)[i]);
     if (b->fill == CASE_HOST) return ((const double *)(const void *)data)[i];
     return ((const float *)(const void *)data)[i];
 }

@@ -4,7 +4,7 @@
  *
  * Sample b of a per-sample buffer holds the numbers of sample sample0 + b; so a case of one sample at sample0 = 2
  * sees what a batch of three sees as its last. Inputs lie on a grid of 1/1024 so that the steps of the gradient
- * check are exact in float. */
+ * check are exact in float; activations of bf16 cases are rounded from there. */
 #ifndef KERNELS_CASE_RUN_H
 #define KERNELS_CASE_RUN_H
 
@@ -38,7 +38,7 @@ enum ecg_status case_run_fetch(struct case_run *r);
 /* After a fetch: NULL when no guard was written over and no input changed; else says what, with the buffer's index. */
 const char *case_run_damage(const struct case_run *r, int *buffer);
 
-/* Fetched element i as double; float and host buffers only. */
+/* Fetched element i as double; float, bf16 and host buffers only. */
 double case_run_get(const struct case_run *r, int buffer, size_t i);
 /* Element i at the start. */
 double case_run_start(const struct case_run *r, int buffer, size_t i);

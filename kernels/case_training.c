@@ -5,7 +5,7 @@
 #include "kernels/loss.h"
 
 /* ------------------------------------------------------------------ input: B, L, C, K = leads of the file (C of
- * them are taken, last one first), S = enum ops_normalize */
+ * them are taken, last one first), S = enum ops_normalize; BF16 */
 
 enum { INPUT_ECG, INPUT_SCALE, INPUT_X };
 enum { INPUT_MAX_LEADS = 64 };
@@ -22,6 +22,7 @@ static void input_plan(const struct op_case *c, struct case_plan *plan) {
     struct case_buffer *x = case_output(plan, INPUT_X, "x", n, 1);
     if (c->L * c->C == 1) x->scale = 1; /* one sample is its own mean */
     case_per_sample(x);
+    case_activations(c, plan, INPUT_X, CASE_NONE);
     plan->work = 4.0 * (double)n;
 }
 
@@ -29,8 +30,8 @@ static enum ecg_status input_fwd(const struct case_call *r) {
     const struct ops_blc s = {r->c->B, r->c->L, r->c->C};
     int lead[INPUT_MAX_LEADS];
     for (int c = 0; c < r->c->C; c++) lead[c] = r->c->K - 1 - c;
-    return r->ops->input_fwd(r->dev, OPS_F32, s, r->c->K, r->p[INPUT_ECG], r->p[INPUT_SCALE], lead,
-                             (enum ops_normalize)r->c->S, r->p[INPUT_X]);
+    return r->ops->input_fwd(r->dev, case_dtype(r->c), s, r->c->K, r->p[INPUT_ECG],
+                             r->p[INPUT_SCALE], lead, (enum ops_normalize)r->c->S, r->p[INPUT_X]);
 }
 
 static const struct op_step input_steps[] = {{"input_fwd", 0, input_fwd}};

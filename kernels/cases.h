@@ -38,7 +38,8 @@ enum case_flag {
     CASE_EXTREME =
         1 << 11, /* loss: logits up to 1e4; norm: a mean of 100 sd; pointwise: up to 200 */
     CASE_VARIANT = 1 << 12,   /* hill: focal margin; adam: decoupled */
-    CASE_DEGENERATE = 1 << 13 /* differences in float mean nothing here: no gradient check */
+    CASE_BF16 = 1 << 13,      /* activations are bf16, else fp32 */
+    CASE_DEGENERATE = 1 << 14 /* differences in float mean nothing here: no gradient check */
 };
 
 struct op_family;
@@ -81,6 +82,14 @@ struct case_buffer {
     int gradient;   /* input: index of the buffer with its gradient, or CASE_NONE */
     int upstream;   /* output: index of the buffer with the gradient from above, or CASE_NONE */
     int same_as;    /* starts as a copy of that buffer, or CASE_NONE */
+    /* Of a bf16 case; see compare.h for what a backend may do with these. */
+    int bf16;          /* activation: two bytes an element, filled with rounded numbers */
+    double product;    /* output: bound of one product with a factor act(x), whose rounding may flip; 0: none */
+    size_t n_factors;  /* output with a `product`: numbers act(x) of the whole case */
+    int hands_on;      /* output: the entry hands on a number inside itself, unrounded if it likes */
+    int mean_of;       /* output: index of the bf16 buffer that it is the mean or variance of, or CASE_NONE */
+    size_t mean_rows;  /* how many elements of that buffer go into one of this */
+    int mean_power;    /* 1: mean, 2: variance */
 };
 
 #define CASE_MAX_BUFFERS 24

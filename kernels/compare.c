@@ -35,26 +35,78 @@ static void inspect(const struct case_run *r, struct compare_result *res) {
     }
 }
 
+/* How far a buffer may be off. */
+struct tolerance {
+    double fixed;  /* of every element */
+    double own;    /* times |element| */
+    double handed; /* times |what was added to the element| */
+    double nmse;
+};
+
+/* The largest |element|. */
+static double size_of(const struct case_run *r, int at) {
+    double size = 0;
+    for (size_t i = 0; i < r->plan.buffer[at].n; i++)
+        size = fmax(size, fabs(case_run_get(r, at, i)));
+    return size;
+}
+
+/* What flipped roundings of few out of n numbers make of the NMSE. */
+static double flips_nmse(size_t n) {
+    return COMPARE_NMSE_BF16 * fmin(1, 1.0 / 64 + 16 / (double)n);
+}
+
+static struct tolerance tolerance_of(const struct case_run *oracle, int at, double scale) {
+    const struct case_buffer *b = &oracle->plan.buffer[at];
+    struct tolerance t = {.fixed = 8 * FLT_EPSILON * sqrt((double)b->terms) * scale,
+                          .nmse = COMPARE_NMSE};
+    if (b->bf16) {
+        t.own = COMPARE_ULP;
+        t.nmse += flips_nmse(b->n);
+    }
+    if (b->product > 0) {
+        t.fixed += COMPARE_ULP * b->product * (2 + (double)b->terms / 256);
+        t.nmse += flips_nmse(b->n_factors);
+    }
+    if (b->hands_on) {
+        t.handed = COMPARE_ULP / 2;
+        t.nmse += COMPARE_NMSE_BF16;
+    }
+    if (b->mean_of != CASE_NONE) {
+        const double y = size_of(oracle, b->mean_of), mean = COMPARE_ULP * y;
+        t.fixed += (b->mean_power == 2 ? 2 * y : 1) * mean / sqrt((double)b->mean_rows);
+        t.nmse += COMPARE_NMSE_BF16;
+    }
+    return t;
+}
+
+static double bound_of(struct tolerance t, const struct case_run *oracle, int at, size_t i) {
+    const double want = case_run_get(oracle, at, i);
+    const int adds = oracle->plan.buffer[at].role == CASE_UPDATED;
+    const double added = want - (adds ? case_run_start(oracle, at, i) : 0);
+    return t.fixed + t.own * fabs(want) + t.handed * fabs(added);
+}
+
 static void compare_buffer(const struct case_run *r, const struct case_run *oracle, int at,
                            struct compare_result *res) {
     const struct case_buffer *b = &r->plan.buffer[at];
-    double square = 0, reference = 0, worst = 0, scale = b->scale;
+    const struct tolerance t = tolerance_of(oracle, at, fmax(b->scale, size_of(oracle, at)));
+    double square = 0, reference = 0, error = 0;
 
     for (size_t i = 0; i < b->n; i++) {
         const double want = case_run_get(oracle, at, i), d = case_run_get(r, at, i) - want;
+        const double bound = bound_of(t, oracle, at, i);
         square += d * d;
         reference += want * want;
-        worst = fmax(worst, fabs(d));
-        scale = fmax(scale, fabs(want));
+        error = fmax(error, bound > 0 ? fabs(d) / bound : fabs(d));
     }
     reference = fmax(reference, (double)b->n * b->scale * b->scale);
-    const double bound = 8 * FLT_EPSILON * sqrt((double)b->terms) * scale;
     const double nmse = reference > 0 ? square / reference : square;
-    const double error = bound > 0 ? worst / bound : worst;
 
     res->nmse = fmax(res->nmse, nmse);
+    res->nmse_share = fmax(res->nmse_share, nmse / t.nmse);
     res->error = fmax(res->error, error);
-    if (!(nmse <= COMPARE_NMSE)) fault(res, r, at, "mean squared error too large");
+    if (!(nmse <= t.nmse)) fault(res, r, at, "mean squared error too large");
     if (!(error <= 1)) fault(res, r, at, "largest error too large");
 }
 
@@ -89,6 +141,10 @@ out:
     case_run_close(&a);
     case_run_close(&b);
     return status;
+}
+
+int compare_lacks_bf16(const struct op_case *c) {
+    return (c->flags & CASE_BF16) && strstr(ecg_message(), "precision bf16 is not available");
 }
 
 enum ecg_status compare_same(const struct op_case *c, const struct ops *ops, struct ops_dev *dev,

@@ -22,8 +22,8 @@ static double swish_slope(double n) {
 }
 
 /* The normalised value of element i of channel c. */
-static double normalised(const struct ops_act *act, float x, int c) {
-    return act->scale ? (double)x * act->scale[c] + act->shift[c] : x;
+static double normalised(const struct ops_act *act, double x, int c) {
+    return act->scale ? x * act->scale[c] + act->shift[c] : x;
 }
 
 /* Dropout's factor of element i of sample b. */
@@ -40,11 +40,10 @@ enum ecg_status ref_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct op
     const size_t size = (size_t)s.L * s.C;
 
     for (int b = 0; b < s.B; b++) {
-        const float *from = (const float *)x + b * size;
-        float *to = (float *)a + b * size;
         for (size_t i = 0; i < size; i++) {
-            const double n = normalised(act, from[i], (int)(i % s.C));
-            to[i] = (float)((act->swish ? swish(n) : n) * dropout(act, b, i));
+            const size_t at = b * size + i;
+            const double n = normalised(act, ref_get(dtype, x, at), (int)(i % s.C));
+            ref_put(dtype, a, at, (act->swish ? swish(n) : n) * dropout(act, b, i));
         }
     }
     return ECG_OK;
@@ -58,12 +57,12 @@ enum ecg_status ref_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct op
     const size_t size = (size_t)s.L * s.C;
 
     for (int b = 0; b < s.B; b++) {
-        const float *from = (const float *)x + b * size, *grad = (const float *)da + b * size;
-        float *to = (float *)dn + b * size;
         for (size_t i = 0; i < size; i++) {
-            const double n = normalised(act, from[i], (int)(i % s.C));
-            const double d = grad[i] * dropout(act, b, i) * (act->swish ? swish_slope(n) : 1);
-            to[i] = (float)(d + (add ? to[i] : 0));
+            const size_t at = b * size + i;
+            const double n = normalised(act, ref_get(dtype, x, at), (int)(i % s.C));
+            const double slope = dropout(act, b, i) * (act->swish ? swish_slope(n) : 1);
+            const double before = add ? ref_get(dtype, dn, at) : 0;
+            ref_put(dtype, dn, at, ref_get(dtype, da, at) * slope + before);
         }
     }
     return ECG_OK;

@@ -40,14 +40,14 @@ enum ecg_status ref_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct 
     }
     for (int b = 0; b < s.B; b++) {
         const int16_t *record = ecg + (size_t)b * n_file_leads * s.L;
-        float *out = (float *)x + (size_t)b * s.L * s.C;
+        const size_t start = (size_t)b * s.L * s.C;
         struct stats st = {0, 1};
         if (normalize == OPS_NORM_RECORD) st = lead_stats(record, scale[b], lead, 0, s.C, s.L);
         for (int c = 0; c < s.C; c++) {
             if (normalize == OPS_NORM_LEAD) st = lead_stats(record, scale[b], lead, c, c + 1, s.L);
             for (int l = 0; l < s.L; l++) {
                 const double v = record[(size_t)lead[c] * s.L + l] * (double)scale[b];
-                out[(size_t)l * s.C + c] = (float)((v - st.mean) / st.divisor);
+                ref_put(dtype, x, start + (size_t)l * s.C + c, (v - st.mean) / st.divisor);
             }
         }
     }

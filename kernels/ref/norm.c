@@ -13,15 +13,14 @@ enum ecg_status ref_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct
                                const void *x, float *mean, float *var, struct ops_ws ws) {
     (void)dev, (void)ws;
     TRY(ref_check_blc("norm_stats", dtype, s));
-    const float *x32 = x;
     const size_t rows = (size_t)s.B * s.L;
 
     for (int c = 0; c < s.C; c++) {
         double sum = 0, square = 0;
-        for (size_t r = 0; r < rows; r++) sum += x32[r * s.C + c];
+        for (size_t r = 0; r < rows; r++) sum += ref_get(dtype, x, r * s.C + c);
         const double mu = sum / (double)rows;
         for (size_t r = 0; r < rows; r++) {
-            const double d = x32[r * s.C + c] - mu;
+            const double d = ref_get(dtype, x, r * s.C + c) - mu;
             square += d * d;
         }
         mean[c] = (float)mu;
@@ -58,23 +57,24 @@ enum ecg_status ref_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
                              float *dbeta, struct ops_ws ws) {
     (void)dev, (void)ws;
     TRY(ref_check_blc("norm_bwd", dtype, s));
-    const float *x32 = x, *dn32 = dn;
-    float *out = dx;
     const size_t rows = (size_t)s.B * s.L;
 
     for (int c = 0; c < s.C; c++) {
         const double rstd = 1 / sqrt(var[c] + eps);
         double sum = 0, dot = 0;
         for (size_t r = 0; r < rows; r++) {
-            const double xhat = (x32[r * s.C + c] - (double)mean[c]) * rstd;
-            sum += dn32[r * s.C + c];
-            dot += dn32[r * s.C + c] * xhat;
+            const size_t i = r * s.C + c;
+            const double xhat = (ref_get(dtype, x, i) - mean[c]) * rstd;
+            sum += ref_get(dtype, dn, i);
+            dot += ref_get(dtype, dn, i) * xhat;
         }
         for (size_t r = 0; r < rows; r++) {
             const size_t i = r * s.C + c;
-            const double xhat = (x32[i] - (double)mean[c]) * rstd;
-            const double d = dn32[i] - sum / (double)rows - xhat * (dot / (double)rows);
-            out[i] = (float)(gamma[c] * rstd * d + (add ? out[i] : 0));
+            const double xhat = (ref_get(dtype, x, i) - mean[c]) * rstd;
+            const double d =
+                ref_get(dtype, dn, i) - sum / (double)rows - xhat * (dot / (double)rows);
+            const double before = add ? ref_get(dtype, dx, i) : 0;
+            ref_put(dtype, dx, i, gamma[c] * rstd * d + before);
         }
         dgamma[c] = (float)(dgamma[c] + dot);
         dbeta[c] = (float)(dbeta[c] + sum);

@@ -9,7 +9,8 @@
 #include "core/mem.h"
 
 enum ecg_status ref_check_blc(const char *op, enum ops_dtype dtype, struct ops_blc s) {
-    if (dtype != OPS_F32) return ecg_fail(ECG_ERR_FAIL, "ref: %s: has fp32 only", op);
+    if (dtype != OPS_F32 && dtype != OPS_BF16)
+        return ecg_fail(ECG_ERR_FAIL, "ref: %s: no such dtype: %d", op, (int)dtype);
     if (s.B >= 1 && s.L >= 1 && s.C >= 1) return ECG_OK;
     return ecg_fail(ECG_ERR_FAIL, "ref: %s: no such shape: (%d, %d, %d)", op, s.B, s.L, s.C);
 }

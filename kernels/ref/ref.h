@@ -1,17 +1,31 @@
 /* SPDX-License-Identifier: MIT
  * What the files of the oracle share. Every function here is an entry of `struct ops` (kernels/ops.h says what it
  * does); this header only lets ref.c put them into the table. Plain loops in the order of the formula, sums in
- * double, results rounded once to float. Nothing here is tuned, and nothing runs in threads. */
+ * double, results rounded to float, and to bf16 from there. Nothing here is tuned, and nothing runs in threads. */
 #ifndef KERNELS_REF_REF_H
 #define KERNELS_REF_REF_H
 
+#include "kernels/bf16.h"
 #include "kernels/ops.h"
 
 struct ops_dev {
     struct ops_dev_head head;
 };
 
-/* ECG_ERR_FAIL, naming the op, unless the oracle has it: fp32 and extents of at least one. */
+/* Element i of an activation. */
+static inline double ref_get(enum ops_dtype dtype, const void *x, size_t i) {
+    if (dtype == OPS_F32) return ((const float *)x)[i];
+    return bf16_to_float(((const uint16_t *)x)[i]);
+}
+
+static inline void ref_put(enum ops_dtype dtype, void *x, size_t i, double v) {
+    if (dtype == OPS_F32)
+        ((float *)x)[i] = (float)v;
+    else
+        ((uint16_t *)x)[i] = bf16_from_float((float)v);
+}
+
+/* ECG_ERR_FAIL, naming the op, unless the oracle has it: a known dtype and extents of at least one. */
 enum ecg_status ref_check_blc(const char *op, enum ops_dtype dtype, struct ops_blc s);
 enum ecg_status ref_check_conv(const char *op, enum ops_dtype dtype, struct ops_conv s);
 

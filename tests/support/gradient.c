@@ -9,8 +9,16 @@
 #include "core/rng.h"
 #include "kernels/case_run.h"
 
+#define MOST_WORK 1e5 /* multiply-adds of the forward pass */
+
 enum { N_SINGLE = 16, N_STEPS = 3 };
 static const double steps[N_STEPS] = {1.0 / 32, 1.0 / 8, 1.0 / 128};
+
+bool gradient_applies(const struct op_case *c) {
+    struct case_plan plan = {.n = 0};
+    c->family->plan(c, &plan);
+    return plan.work <= MOST_WORK && !(c->flags & (CASE_DEGENERATE | CASE_BF16));
+}
 
 /* Calls the forward steps at the inputs as they are: F. */
 static enum ecg_status evaluate(struct case_run *r, double *F) {
