@@ -143,10 +143,6 @@ out:
     return status;
 }
 
-int compare_lacks_bf16(const struct op_case *c) {
-    return (c->flags & CASE_BF16) && strstr(ecg_message(), "precision bf16 is not available");
-}
-
 enum ecg_status compare_same(const struct op_case *c, const struct ops *ops, struct ops_dev *dev,
                              struct ops_dev *other, struct compare_result *result) {
     struct case_run a = {0}, b = {0};

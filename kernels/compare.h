@@ -39,10 +39,6 @@ enum ecg_status compare_case(const struct op_case *c, const struct ops *ops, str
                              const struct ops *oracle, struct ops_dev *oracle_dev,
                              struct compare_result *result);
 
-/* After a comparison that could not be run: whether that is because the case is a bf16 one and the backend says that it
- * has none. Such a case is skipped, not failed. */
-int compare_lacks_bf16(const struct op_case *c);
-
 /* The same between two devices of one backend (two numbers of threads): every byte must be equal. */
 enum ecg_status compare_same(const struct op_case *c, const struct ops *ops, struct ops_dev *dev,
                              struct ops_dev *other, struct compare_result *result);

@@ -285,29 +285,6 @@ static void both_precisions_have_the_same_rows(void) {
     for (int k = 0; k < N; k++) CHECK(n_bf16[k] >= 10);
 }
 
-static enum ecg_status lacks_bf16(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                                  const struct ops_act *act, const void *x, void *a) {
-    if (dtype == OPS_F32) return ecg_fail(ECG_ERR_FAIL, "broken: act_fwd: broken");
-    (void)dev, (void)s, (void)act, (void)x, (void)a;
-    return ecg_fail(ECG_ERR_FAIL, "x: act_fwd: precision bf16 is not available on this backend");
-}
-
-static void only_the_refusal_is_skipped(void) {
-    struct ops broken = *ops_ref();
-    struct op_case fp32_case = act_case;
-    struct compare_result r;
-    struct ops_dev *dev = NULL;
-
-    fp32_case.flags &= ~CASE_BF16;
-    broken.act_fwd = lacks_bf16;
-    if (!CHECK_OK(ops_ref()->open(&dev, 1))) return;
-    CHECK(compare_case(&act_case, &broken, dev, ops_ref(), dev, &r) == ECG_ERR_FAIL);
-    CHECK(compare_lacks_bf16(&act_case) && !compare_lacks_bf16(&fp32_case));
-    CHECK(compare_case(&fp32_case, &broken, dev, ops_ref(), dev, &r) == ECG_ERR_FAIL);
-    CHECK(!compare_lacks_bf16(&act_case) && !compare_lacks_bf16(&fp32_case));
-    ops_ref()->close(dev);
-}
-
 int main(void) {
     CASE(honest_arithmetic_passes);
     CASE(mistakes_are_found);
@@ -317,6 +294,5 @@ int main(void) {
     CASE(guards_are_two_bytes_away);
     CASE(single_bits_are_compared);
     CASE(both_precisions_have_the_same_rows);
-    CASE(only_the_refusal_is_skipped);
     return check_finish();
 }

@@ -20,18 +20,33 @@ ALWAYS_INLINE level_vec vec_exp(level_vec x) {
     return (level_vec)((level_int)p + ((level_int)shifted << 23));
 }
 
-ALWAYS_INLINE level_vec vec_sigmoid(level_vec x) {
-    return vec_set1(1.0f) / (vec_set1(1.0f) + vec_exp(-x));
+/* e^x for results of 8 bits: 2^n 2^f with |f| <= 1/2, relative error below 3e-6. */
+ALWAYS_INLINE level_vec vec_exp_half(level_vec x) {
+    const level_vec magic = vec_set1(12582912.0f);
+    x = vec_min(vec_set1(126.0f),
+                vec_max(vec_set1(-125.0f), x * vec_set1(1.44269504f)));
+    const level_vec shifted = x + magic, f = x - (shifted - magic);
+    level_vec p = vec_set1(9.5701014e-3f);
+    p = vec_fma(p, f, vec_set1(5.591786e-2f));
+    p = vec_fma(p, f, vec_set1(2.4024745e-1f));
+    p = vec_fma(p, f, vec_set1(6.9312181e-1f));
+    p = vec_fma(p, f, vec_set1(9.9999926e-1f));
+    return (level_vec)((level_int)p + ((level_int)shifted << 23));
+}
+
+ALWAYS_INLINE level_vec vec_sigmoid(const int half, level_vec x) {
+    const level_vec one = vec_set1(1.0f);
+    return half ? vec_reciprocal_half(one + vec_exp_half(-x)) : vec_reciprocal(one + vec_exp(-x));
 }
 
 /* d (n sigmoid(n)) / dn */
-ALWAYS_INLINE level_vec swish_slope(level_vec n) {
-    const level_vec s = vec_sigmoid(n);
+ALWAYS_INLINE level_vec swish_slope(const int half, level_vec n) {
+    const level_vec s = vec_sigmoid(half, n);
     return vec_fma(n * s, vec_set1(1.0f) - s, s);
 }
 
 static void sigmoid(size_t n, const float *x, float *y) {
-#define STEP(c, n) store_part(0, y, c, vec_sigmoid(load_part(0, x, c, n)), n)
+#define STEP(c, n) store_part(0, y, c, vec_sigmoid(0, load_part(0, x, c, n)), n)
     FOR_COLUMNS(0, n, STEP);
 #undef STEP
 }
@@ -48,7 +63,7 @@ ALWAYS_INLINE void act_fwd_part(const int half, const int norm, const int swish,
                                 const struct level_act *t, const void *x, const float *factor,
                                 void *a, ptrdiff_t c, ptrdiff_t to, int n) {
     level_vec v = normed(half, norm, t, x, c, n);
-    if (swish) v *= vec_sigmoid(v);
+    if (swish) v *= vec_sigmoid(half, v);
     if (drop) v *= load_part(0, factor, c, n);
     store_part(half, a, to, v, n);
 }
@@ -74,7 +89,7 @@ ALWAYS_INLINE void act_bwd_part(const int half, const int norm, const int swish,
                                 const float *da, int add, void *dn, ptrdiff_t c, int n) {
     level_vec d = load_part(0, da, c, n);
     if (drop) d *= load_part(0, factor, c, n);
-    if (swish) d *= swish_slope(normed(half, norm, t, x, c, n));
+    if (swish) d *= swish_slope(half, normed(half, norm, t, x, c, n));
     if (add) d += load_part(half, dn, c, n);
     store_part(half, dn, c, d, n);
 }

@@ -46,4 +46,12 @@ static inline void vec_store_n(float *p, level_vec v, int n) {
     _mm256_maskstore_ps(p, first_lanes(n), v);
 }
 
+static inline level_vec vec_reciprocal(level_vec x) {
+    return vec_set1(1.0f) / x;
+}
+
+static inline level_vec vec_reciprocal_half(level_vec x) {
+    return vec_set1(1.0f) / x;
+}
+
 #include "kernels/cpu/level_template.h"

@@ -85,8 +85,9 @@ struct windows windows_bwd(enum ops_dtype dtype, struct ops_conv s, int phase, i
 }
 
 size_t windows_slab(const struct windows *w, int n) {
-    const size_t rows = (size_t)(n - 1) * (size_t)w->step + (size_t)w->taps;
-    return cpu_round_up(rows * (size_t)w->row, LEVEL_PLACE / cpu_size(w->dtype));
+    const size_t place = LEVEL_PLACE / cpu_size(w->dtype);            /* elements */
+    const size_t last = (size_t)(n - 1) * (size_t)(w->step * w->row); /* window's first element */
+    return cpu_round_up(last + cpu_round_up((size_t)(w->taps * w->row), place), place);
 }
 
 /* Elements [from, to) of a slab become zero. */
