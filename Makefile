@@ -82,6 +82,7 @@ $(OBJ)/train/run/version.o: ALL_CFLAGS += $(if $(GIT),-DEINTHOVEN_GIT='"$(GIT)"'
 # unrolled loops take minutes to compile at that.
 $(OBJ)/kernels/cpu/%.o: ALL_CFLAGS += $(if $(SAN),-O1,-O3)
 $(OBJ)/kernels/cpu/%_avx512.o: ALL_CFLAGS += -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mprefer-vector-width=512
+$(OBJ)/kernels/cpu/%_avx512bf16.o: ALL_CFLAGS += -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx512bf16 -mavx2 -mfma -mprefer-vector-width=512
 $(OBJ)/kernels/cpu/%_avx2.o: ALL_CFLAGS += -mavx2 -mfma
 
 $(OBJ)/%.o: %.c Makefile | packages
