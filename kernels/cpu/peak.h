@@ -15,10 +15,12 @@
 struct peak {
     const char *level; /* "avx512" */
     int n_threads;
+    double share;  /* (0, 1] of the processor time that its threads could have had while the fp32 peak was measured; well below
+                      1: the machine is busy with other things, or has fewer cores, and peaks may be too low */
     double fp32;   /* GFLOP/s of fused multiply-adds (portable: multiplications and additions), 2 FLOP each */
     double bf16;   /* GFLOP/s of dot products of bf16 pairs into fp32 (vdpbf16ps); 0: this level has no such instruction */
-    double memory; /* GB/s of a = b + s c over arrays larger than any cache, 12 bytes an element, with ordinary or with
-                      streaming stores, whichever is faster */
+    double memory; /* GB/s over arrays larger than any cache, each read or written once: the best of a = b + s c with ordinary
+                      and with streaming stores (12 bytes an element) and a = s a + t in place (8 bytes) */
 };
 
 /* n_threads 0 = all allowed cores; about `seconds` for each of the figures. Same errors as opening the cpu backend. */
