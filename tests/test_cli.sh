@@ -82,8 +82,8 @@ expect 0 "loader: 64 records of 12 x 1000 (simulated)" env TMPDIR="$tmp" "${quic
 [ -z "$(ls -d "$tmp"/einthoven-bench* 2>/dev/null)" ]; verdict $? "bench removes its simulated records"
 expect 0 "" "${quick[@]}" --ops --train --loader --data "$data" --json
 cp "$tmp/stdout" "$tmp/bench.json"
-shares=$(awk -F'[:,]' '/"(percent_of_|ecg_per_s|records_per_s|gb_s)/ { n++; if (!($2 + 0 > 0 && $2 + 0 < 1e9)) bad++ }
-    END { print n + 0, bad + 0 }' "$tmp/bench.json")
+shares=$(awk -F'[:,]' '/"(percent_of_|ecg_per_s|records_per_s|gb_s)/ { n++; bad += !($2 + 0 > 0 && $2 + 0 < 1e9) }
+    END { print n, bad }' "$tmp/bench.json")
 [ "${shares% *}" -gt 20 ] && [ "${shares#* }" -eq 0 ]; verdict $? "bench --json: shares and not one of them bad: $shares"
 if command -v python3 >/dev/null; then
     code=0
@@ -95,6 +95,11 @@ assert t["training"]["ecg_per_s"] > 0 and t["training_peak_rss_mib"] > 1
 assert d["ops"]["fp32"]["convolutions"]["mean"]["all"]["all"]["gflops"] > 0
 assert d["loader"]["records"] == 60' <"$tmp/bench.json" || code=$?
     verdict $code "bench --json parses and has its parts"
+    cp README.md "$tmp/README.md"
+    expect 0 "" python3 scripts/bench_readme.py --force --bench "$tmp/bench.json" --readme "$tmp/README.md"
+    expect 0 "" python3 scripts/bench_readme.py --force --bench "$tmp/bench.json" --readme "$tmp/README.md"
+    [ "$(grep -c '^| ptbxl_superclass, fp32, batch 2 ' "$tmp/README.md")" -eq 1 ]
+    verdict $? "bench_readme.py writes its tables once"
 else
     skip "bench --json parses (no python3)"
 fi

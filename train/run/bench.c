@@ -130,11 +130,27 @@ void bench_put_rate(struct bench *b, const char *key, const char *unit, double r
 
 void bench_put_text(struct bench *b, const char *key, const char *text) {
     json_put_key(&b->w, key);
-    json_put_string(&b->w, text);
+    if (text != NULL)
+        json_put_string(&b->w, text);
+    else
+        json_put_null(&b->w);
+}
+
+/* The processor's name, NULL where /proc does not say. */
+static const char *processor(char *line, int n) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    const char *name = NULL;
+    while (f != NULL && name == NULL && fgets(line, n, f) != NULL)
+        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':') != NULL)
+            name = strchr(line, ':') + 1 + strspn(strchr(line, ':') + 1, " \t");
+    if (f != NULL) fclose(f);
+    line[strcspn(line, "\n")] = 0;
+    return name;
 }
 
 static void print_peaks(struct bench *b) {
     const struct peak *p = &b->peak;
+    char line[256] = "";
     if (!b->o->json) {
         printf("%s, %s, %d %s: peaks %.1f GFLOP/s fp32, ", b->o->device, p->level, p->n_threads,
                p->n_threads == 1 ? "thread" : "threads", p->fp32);
@@ -148,6 +164,7 @@ static void print_peaks(struct bench *b) {
     bench_put_text(b, "version", EINTHOVEN_VERSION);
     bench_put_text(b, "git", version_git());
     bench_put_text(b, "device", b->o->device);
+    bench_put_text(b, "processor", processor(line, sizeof(line)));
     bench_put_text(b, "level", p->level);
     json_put_key(&b->w, "threads");
     json_put_integer(&b->w, p->n_threads);
