@@ -131,6 +131,10 @@ demo:
 bench: all
 	@$(BUILD)/einthoven bench
 
+# README's tables of speed; on a quiet machine. BENCH_TORCH: what scripts/bench_torch.py --json wrote.
+bench-readme: all
+	@scripts/bench_readme.py $(BENCH_TORCH:%=--torch %)
+
 format:
 	@scripts/format.sh
 
@@ -152,13 +156,14 @@ help:
 	@echo 'make test         every check and test; installs missing Debian packages first'
 	@echo 'make soak         the long tests'
 	@echo 'make bench        figures of this machine'
+	@echo 'make bench-readme the same into README.md; BENCH_TORCH=FILES of scripts/bench_torch.py --json'
 	@echo 'make asan, tsan   the C and command line tests under the address and undefined-behaviour, the thread sanitizer'
 	@echo 'make format, check-format'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= ; installs no packages'
 	@echo 'make clean'
 	@echo 'Variables: CC, CFLAGS (-O2 -g), SAN, LDFLAGS, BUILD (build), V=1 shows the commands'
 
-.PHONY: all always packages tests test run-tests soak run-soak asan tsan run-sanitized demo bench format \
+.PHONY: all always packages tests test run-tests soak run-soak asan tsan run-sanitized demo bench bench-readme format \
         check-format install clean help
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

@@ -69,6 +69,40 @@ shard=$(ls "$data"/*.h5)
 mkdir "$tmp/cutset"
 head -c 30000 "$shard" >"$tmp/cutset/a.h5"
 expect 65 "a.h5" "$einthoven" inspect "$tmp/cutset"
+
+# bench: every part on a small network, as text and as JSON whose shares are numbers above 0.
+quick=("$einthoven" bench --quick --model ptbxl_superclass --batch 2 --threads 2)
+expect 2 "did you mean published" "$einthoven" bench --model publishd
+expect 2 "unknown precision" "$einthoven" bench --precision fp8
+expect 66 "" "${quick[@]}" --loader --data "$tmp/nowhere"
+expect 0 "weight grad." "${quick[@]}" --ops
+expect 0 "whole steps" "${quick[@]}" --train --batch-norm
+expect 0 "loader: 64 records of 12 x 1000 (simulated)" env TMPDIR="$tmp" "${quick[@]}" --loader
+[ -z "$(ls -d "$tmp"/einthoven-bench* 2>/dev/null)" ]; verdict $? "bench removes its simulated records"
+expect 0 "" "${quick[@]}" --ops --train --loader --data "$data" --json
+cp "$tmp/stdout" "$tmp/bench.json"
+shares=$(awk -F'[:,]' '/"(percent_of_|ecg_per_s|records_per_s|gb_s)/ { n++; bad += !($2 + 0 > 0 && $2 + 0 < 1e9) }
+    END { print n, bad }' "$tmp/bench.json")
+[ "${shares% *}" -gt 20 ] && [ "${shares#* }" -eq 0 ]; verdict $? "bench --json: shares and not one of them bad: $shares"
+if command -v python3 >/dev/null; then
+    code=0
+    python3 -c 'import json, sys
+d = json.load(sys.stdin)
+t = d["train"][0]
+assert len(d["train"]) == 1 and t["model"] == "ptbxl_superclass" and t["batch"] == 2 and t["precision"] == "fp32"
+assert t["training"]["ecg_per_s"] > 0 and t["training_peak_rss_mib"] > 1
+assert d["ops"]["fp32"]["convolutions"]["mean"]["all"]["all"]["gflops"] > 0
+assert d["loader"]["records"] == 60' <"$tmp/bench.json" || code=$?
+    verdict $code "bench --json parses and has its parts"
+    cp README.md "$tmp/README.md"
+    expect 0 "" python3 scripts/bench_readme.py --force --bench "$tmp/bench.json" --readme "$tmp/README.md"
+    expect 0 "" python3 scripts/bench_readme.py --force --bench "$tmp/bench.json" --readme "$tmp/README.md"
+    [ "$(grep -c '^| ptbxl_superclass, fp32, batch 2 ' "$tmp/README.md")" -eq 1 ]
+    verdict $? "bench_readme.py writes its tables once"
+else
+    skip "bench --json parses (no python3)"
+fi
+
 # Only training catches signals, to save its state: everything else ends at once.
 "$einthoven" -q synth --out "$tmp/long" --records 1000000 --rate 100 &
 pid=$!

@@ -10,6 +10,7 @@
 
 #include "core/mem.h"
 #include "core/rng.h"
+#include "kernels/cpu/peak.h"
 #include "kernels/ops.h"
 #include "tests/support/check.h"
 
@@ -350,12 +351,33 @@ static void errors_name_the_cause(void) {
     ops_cpu()->close(NULL);
 }
 
+/* Levels that this processor lacks refuse, as opening does; the others measure what they compute with. */
+static void peaks_follow_the_level(void) {
+    struct peak p;
+    for (int v = 0; v < N_LEVELS; v++) {
+        setenv("EINTHOVEN_CPU", levels[v], 1);
+        if (peak_measure(&p, 2, 0.01) != ECG_OK) continue;
+        CHECK_STR(p.level, levels[v]);
+        CHECK(p.n_threads == 2);
+        CHECK(isfinite(p.fp32) && p.fp32 > 0);
+        CHECK(isfinite(p.bf16) && p.bf16 >= 0);
+        CHECK(strcmp(levels[v], "avx512") == 0 || p.bf16 == 0);
+        CHECK(isfinite(p.memory) && p.memory > 0);
+        check_note("%s: fp32 %.0f, bf16 %.0f GFLOP/s, memory %.0f GB/s", p.level, p.fp32, p.bf16,
+                   p.memory);
+    }
+    setenv("EINTHOVEN_CPU", "sse9", 1);
+    CHECK_FAILS(peak_measure(&p, 1, 0.01), ECG_ERR_FAIL, "sse9");
+    unsetenv("EINTHOVEN_CPU");
+}
+
 int main(void) {
     CASE(conv_agrees_with_oracle_at_every_level);
     CASE(conv_bits_do_not_depend_on_threads);
     CASE(other_bits_do_not_depend_on_threads);
     CASE(sample_does_not_depend_on_its_batch);
     CASE(swish_is_accurate_at_every_level);
+    CASE(peaks_follow_the_level);
     CASE(errors_name_the_cause);
     return check_finish();
 }

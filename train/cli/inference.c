@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * evaluate, predict, embed, inspect, selftest, bench: the commands that run or look at weights. */
+ * evaluate, predict, embed, inspect, selftest: the commands that run or look at weights. */
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
-#include "train/run/bench.h"
 #include "train/run/evaluate.h"
 #include "train/run/inspect.h"
 #include "train/run/predict.h"
@@ -129,30 +128,6 @@ enum ecg_status command_selftest(int argc, char **argv) {
         NULL};
     enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
     if (status == ECG_OK && !help) status = selftest_run(device, threads);
-    args_free(&args, &operands);
-    return status;
-}
-
-enum ecg_status command_bench(int argc, char **argv) {
-    const char *device = "cpu";
-    int threads = 0;
-    bool json = false, help;
-    struct arg_list operands = {0};
-    const struct arg table[] = {
-        {"device", ARG_TEXT, &device, "cpu|cuda", "default cpu", false},
-        {"threads", ARG_COUNT, &threads, "N", "default: all allowed cores", false},
-        {"json", ARG_FLAG, &json, NULL, "one JSON object", false},
-        {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
-    const struct args args = {
-        "bench [--device cpu|cuda] [--threads N] [--json]",
-        "Training steps and inference of two networks on random input: records a second, and GFLOP/s\n"
-        "beside a large matrix product of the same backend.",
-        table,
-        0,
-        0,
-        NULL};
-    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
-    if (status == ECG_OK && !help) status = bench_run(device, threads, json);
     args_free(&args, &operands);
     return status;
 }

@@ -27,7 +27,7 @@ static const struct command commands[] = {
     {"predict", command_predict, "logits and probabilities, a record a row"},
     {"embed", command_embed, "features before the head, a record a row"},
     {"selftest", command_selftest, "every operation against the oracle on this machine"},
-    {"bench", command_bench, "training steps and inference in records a second"},
+    {"bench", command_bench, "what this machine reaches of its own peaks"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 

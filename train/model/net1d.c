@@ -65,28 +65,42 @@ int net1d_features(const struct net1d_config *c) {
     return c->filters[c->n_stages - 1];
 }
 
-static int64_t conv_macs(struct ops_conv s) {
+struct ops_conv net1d_walk_start(struct net1d_walk *w, const struct net1d_config *c, int B) {
+    const struct ops_conv stem =
+        ops_conv_same(B, c->length, c->n_leads, c->base_filters, c->kernel_size, c->stride, 1);
+    *w = (struct net1d_walk){.config = c, .B = B, .L = stem.Lout, .C = stem.Cout};
+    return stem;
+}
+
+bool net1d_walk_block(struct net1d_walk *w, struct ops_conv conv[3]) {
+    const struct net1d_config *c = w->config;
+    if (w->stage < c->n_stages && w->place == c->blocks[w->stage]) {
+        w->stage++;
+        w->place = 0;
+    }
+    if (w->stage == c->n_stages) return false;
+    const int C = c->filters[w->stage], S = w->place++ == 0 ? c->stride : 1;
+    conv[0] = ops_conv_same(w->B, w->L, w->C, C, 1, 1, 1);
+    conv[1] = ops_conv_same(w->B, w->L, C, C, c->kernel_size, S, C / c->group_width);
+    conv[2] = ops_conv_same(w->B, conv[1].Lout, C, C, 1, 1, 1);
+    w->L = conv[1].Lout;
+    w->C = C;
+    return true;
+}
+
+int64_t net1d_conv_macs(struct ops_conv s) {
     return (int64_t)s.Lout * s.Cout * (s.Cin / s.G) * s.K;
 }
 
 int64_t net1d_macs(const struct net1d_config *c) {
-    struct ops_conv stem =
-        ops_conv_same(1, c->length, c->n_leads, c->base_filters, c->kernel_size, c->stride, 1);
-    int64_t macs = conv_macs(stem);
-    int L = stem.Lout, Cin = c->base_filters;
-    for (int i = 0; i < c->n_stages; i++) {
-        int C = c->filters[i];
-        for (int k = 0; k < c->blocks[i]; k++) {
-            int S = k == 0 ? c->stride : 1;
-            struct ops_conv grouped =
-                ops_conv_same(1, L, C, C, c->kernel_size, S, C / c->group_width);
-            macs += conv_macs(ops_conv_same(1, L, Cin, C, 1, 1, 1)) + conv_macs(grouped);
-            L = grouped.Lout;
-            macs += conv_macs(ops_conv_same(1, L, C, C, 1, 1, 1)) + 2 * (int64_t)C * (C / 2);
-            Cin = C;
-        }
+    struct net1d_walk w;
+    struct ops_conv conv[3];
+    int64_t macs = net1d_conv_macs(net1d_walk_start(&w, c, 1));
+    while (net1d_walk_block(&w, conv)) {
+        for (int i = 0; i < 3; i++) macs += net1d_conv_macs(conv[i]);
+        macs += 2 * (int64_t)w.C * (w.C / 2);
     }
-    return macs + (int64_t)Cin * c->n_outputs;
+    return macs + (int64_t)w.C * c->n_outputs;
 }
 
 enum ecg_status net1d_create(struct net1d *net, const struct net1d_config *config,

@@ -102,6 +102,19 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
 /* Sets `frozen` on the backbone (all but dense.*) or clears it. */
 void net1d_freeze_backbone(struct net1d *net, bool frozen);
 
+/* The convolutions of a network by its config alone, in the order of the forward pass:
+ *     struct net1d_walk w;
+ *     struct ops_conv stem = net1d_walk_start(&w, &config, B), conv[3];    conv: 1x1, grouped, 1x1
+ *     while (net1d_walk_block(&w, conv)) ... */
+struct net1d_walk {
+    const struct net1d_config *config;
+    int B, stage, place;
+    int L, C; /* the next block's input */
+};
+struct ops_conv net1d_walk_start(struct net1d_walk *w, const struct net1d_config *c, int B);
+bool net1d_walk_block(struct net1d_walk *w, struct ops_conv conv[3]); /* false: there is no further block */
+/* Multiply-accumulates of one record through a convolution. */
+int64_t net1d_conv_macs(struct ops_conv s);
 /* Multiply-accumulates of one record's forward pass. */
 int64_t net1d_macs(const struct net1d_config *c);
 

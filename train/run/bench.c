@@ -1,224 +1,299 @@
 /* SPDX-License-Identifier: MIT
- * Whole steps over the same code that trains; nothing is loaded from disk. Times are medians of several runs. */
+ * The parts in turn, and what they share. */
 #include "train/run/bench.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/conf.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/rng.h"
-#include "train/model/net1d.h"
-#include "train/objective/objective.h"
-#include "train/optim/optim.h"
-#include "train/run/sheet.h"
+#include "train/run/bench_private.h"
+#include "train/run/config.h"
+#include "train/run/version.h"
 
-enum { PRODUCT = 1024, RUNS = 5, OUTPUTS_MAX = 150 };
+enum { RUNS_MAX = 999 };
 
-struct bench_model {
-    const char *name;
-    struct net1d_config config;
-    int batch;
-};
+const struct bench_model bench_models[] = {{"published",
+                                            {.n_leads = 12,
+                                             .length = 5000,
+                                             .base_filters = 64,
+                                             .n_stages = 7,
+                                             .filters = {64, 160, 160, 400, 400, 1024, 1024},
+                                             .blocks = {2, 2, 2, 3, 3, 4, 4},
+                                             .kernel_size = 16,
+                                             .stride = 2,
+                                             .group_width = 16,
+                                             .n_outputs = 150},
+                                            16},
+                                           {"ptbxl_superclass",
+                                            {.n_leads = 12,
+                                             .length = 1000,
+                                             .base_filters = 32,
+                                             .n_stages = 5,
+                                             .filters = {32, 64, 64, 128, 128},
+                                             .blocks = {1, 1, 2, 2, 2},
+                                             .kernel_size = 16,
+                                             .stride = 2,
+                                             .group_width = 16,
+                                             .n_outputs = 5},
+                                            32},
+                                           {.name = NULL}};
 
-static const struct bench_model models[] = {
-    {"published",
-     {.n_leads = 12,
-      .length = 5000,
-      .base_filters = 64,
-      .n_stages = 7,
-      .filters = {64, 160, 160, 400, 400, 1024, 1024},
-      .blocks = {2, 2, 2, 3, 3, 4, 4},
-      .kernel_size = 16,
-      .stride = 2,
-      .group_width = 16,
-      .n_outputs = OUTPUTS_MAX},
-     16},
-    {"ptbxl_superclass",
-     {.n_leads = 12,
-      .length = 1000,
-      .base_filters = 32,
-      .n_stages = 5,
-      .filters = {32, 64, 64, 128, 128},
-      .blocks = {1, 1, 2, 2, 2},
-      .kernel_size = 16,
-      .stride = 2,
-      .group_width = 16,
-      .n_outputs = 5},
-     32},
-};
+const char *const bench_dtype_names[BENCH_DTYPES] = {"fp32", "bf16"};
+
+int bench_batch(const struct bench *b, const struct bench_model *m) {
+    return b->o->batch > 0 ? b->o->batch : m->batch;
+}
+
+double bench_peak(const struct bench *b, enum ops_dtype dtype) {
+    return dtype == OPS_BF16 && b->peak.bf16 > 0 ? b->peak.bf16 : b->peak.fp32;
+}
+
+/* ------------------------------------------------------------------ times */
 
 static int compare_seconds(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
 
-/* Median seconds of one run; a first one warms up. */
-static enum ecg_status median(enum ecg_status (*run)(void *), void *context, double *seconds) {
-    double t[RUNS];
+enum ecg_status bench_median(int runs, double seconds, enum ecg_status (*run)(void *),
+                             void *context, double *median) {
+    double t[RUNS_MAX];
+    int n = 0;
     TRY(run(context));
-    for (int i = 0; i < RUNS; i++) {
+    for (double end = log_clock() + seconds; n < runs || log_clock() < end;) {
         double start = log_clock();
         TRY(run(context));
-        t[i] = log_clock() - start;
+        t[n++] = log_clock() - start;
+        if (n == RUNS_MAX) break;
     }
-    qsort(t, RUNS, sizeof(*t), compare_seconds);
-    *seconds = t[RUNS / 2];
+    qsort(t, (size_t)n, sizeof(*t), compare_seconds);
+    *median = t[n / 2];
     return ECG_OK;
 }
 
-static enum ecg_status fill(const struct ops *ops, struct ops_dev *dev, float *to, size_t n) {
+/* ------------------------------------------------------------------ input */
+
+enum ecg_status bench_fill(const struct ops *ops, struct ops_dev *dev, enum ops_dtype dtype,
+                           void *to, size_t n) {
     struct rng r;
     float *host = NULL;
     TRY(MEM_NEW(&host, n));
+    uint16_t *halves = (uint16_t *)host;
     rng_init(&r, 1, RNG_INIT, 0, 0);
-    for (size_t i = 0; i < n; i++) host[i] = (float)rng_uniform(&r) - 0.5f;
-    enum ecg_status status = ops->upload(dev, to, host, n * sizeof(float));
+    for (size_t i = 0; i < n; i++) {
+        float x = (float)rng_uniform(&r) - 0.5f;
+        uint32_t bits;
+        memcpy(&bits, &x, sizeof(bits));
+        if (dtype == OPS_BF16)
+            halves[i] = (uint16_t)(bits >> 16);
+        else
+            host[i] = x;
+    }
+    enum ecg_status status =
+        ops->upload(dev, to, host, n * (dtype == OPS_BF16 ? sizeof(*halves) : sizeof(*host)));
     free(host);
     return status;
 }
 
-/* ------------------------------------------------------------------ the product */
-
-struct product {
-    const struct ops *ops;
-    struct ops_dev *dev;
-    float *x, *w, *b, *y;
-    struct ops_ws ws;
-};
-
-static enum ecg_status run_product(void *context) {
-    struct product *p = context;
-    TRY(p->ops->linear_fwd(p->dev, PRODUCT, PRODUCT, PRODUCT, p->x, p->w, p->b, p->y, p->ws));
-    return p->ops->sync(p->dev);
+int16_t bench_sample(uint64_t i) {
+    uint64_t z = (i + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return (int16_t)((z ^ z >> 31) >> 48);
 }
 
-static enum ecg_status bench_product(const struct ops *ops, struct ops_dev *dev, double *gflops) {
-    struct product p = {.ops = ops, .dev = dev};
-    size_t n = (size_t)PRODUCT * PRODUCT;
-    double seconds;
-    enum ecg_status status;
-    p.ws.n = ops->linear_ws(dev, PRODUCT, PRODUCT, PRODUCT);
-    TRY_OUT(ops->alloc(dev, (void **)&p.x, n * sizeof(float)));
-    TRY_OUT(ops->alloc(dev, (void **)&p.w, n * sizeof(float)));
-    TRY_OUT(ops->alloc(dev, (void **)&p.b, PRODUCT * sizeof(float)));
-    TRY_OUT(ops->alloc(dev, (void **)&p.y, n * sizeof(float)));
-    TRY_OUT(ops->alloc(dev, &p.ws.p, p.ws.n));
-    TRY_OUT(fill(ops, dev, p.x, n));
-    TRY_OUT(fill(ops, dev, p.w, n));
-    TRY_OUT(median(run_product, &p, &seconds));
-    *gflops = 2e-9 * (double)PRODUCT * PRODUCT * PRODUCT / seconds;
-out:
-    ops->free(dev, p.x);
-    ops->free(dev, p.w);
-    ops->free(dev, p.b);
-    ops->free(dev, p.y);
-    ops->free(dev, p.ws.p);
-    return status;
+bool bench_refused(enum ecg_status status, enum ops_dtype dtype, char *reason, size_t n) {
+    if (status != ECG_ERR_FAIL || dtype == OPS_F32) return false;
+    snprintf(reason, n, "%s", ecg_message());
+    return true;
 }
 
-/* ------------------------------------------------------------------ whole steps */
+/* ------------------------------------------------------------------ output */
 
-struct steps {
-    struct net1d net;
-    struct optim optim;
-    struct objective objective;
-    uint8_t *labels; /* (batch, outputs), in ops memory, all absent */
-    int batch;
-    uint32_t step;
-};
-
-static enum ecg_status run_training(void *context) {
-    struct steps *s = context;
-    struct net1d *net = &s->net;
-    struct net1d_pass pass = {.train = true, .step = s->step++};
-    struct optim_rates rates = {.lr = 1e-3, .backbone_lr = 1e-3, .beta1 = 0.9};
-    double loss = 0, norm, entries = (double)s->batch * net->config.n_outputs;
-    TRY(optim_zero_grad(&s->optim));
-    TRY(net1d_forward(net, s->batch, &pass));
-    TRY(objective_add(&s->objective, net->ops, net->dev, s->batch, net->config.n_outputs,
-                      net->logits, s->labels, NULL, NULL, 1 / entries, &loss, net->dlogits));
-    TRY(net1d_backward(net, s->batch, &pass));
-    TRY(optim_clip(&s->optim, 0, &norm));
-    TRY(optim_step(&s->optim, &rates));
-    return net->ops->sync(net->dev);
+void bench_put(struct bench *b, const char *key, double value) {
+    json_put_key(&b->w, key);
+    json_put_number(&b->w, value);
 }
 
-static enum ecg_status run_inference(void *context) {
-    struct steps *s = context;
-    struct net1d_pass pass = {0};
-    TRY(net1d_forward(&s->net, s->batch, &pass));
-    return s->net.ops->sync(s->net.dev);
+void bench_put_rate(struct bench *b, const char *key, const char *unit, double rate, double peak) {
+    json_put_key(&b->w, key);
+    json_begin_object(&b->w);
+    bench_put(b, unit, rate);
+    bench_put(b, "percent_of_peak", 100 * rate / peak);
+    json_end_object(&b->w);
 }
 
-static enum ecg_status steps_create(struct steps *s, const struct bench_model *m,
-                                    const struct ops *ops, struct ops_dev *dev) {
-    struct optim_config optim = {
-        .kind = OPTIM_ADAM, .beta2 = 0.999, .eps = 1e-8, .decay_bias = true};
-    size_t n = (size_t)m->batch * (size_t)m->config.length * (size_t)m->config.n_leads;
-    s->batch = m->batch;
-    TRY(net1d_create(&s->net, &m->config, ops, dev, m->batch, true));
-    TRY(net1d_init_weights(&s->net, 1, false));
-    TRY(optim_create(&s->optim, &optim, &s->net));
-    TRY(objective_init(&s->objective, OBJECTIVE_BCE, NULL));
-    TRY(ops->alloc(dev, (void **)&s->labels, (size_t)m->batch * OUTPUTS_MAX));
-    return fill(ops, dev, s->net.x, n);
+void bench_put_text(struct bench *b, const char *key, const char *text) {
+    json_put_key(&b->w, key);
+    if (text != NULL)
+        json_put_string(&b->w, text);
+    else
+        json_put_null(&b->w);
 }
 
-static void put_rate(struct sheet *sheet, const char *key, double seconds, int batch, double gflop,
-                     double product) {
-    char text[96];
-    double rate = batch / seconds, gflops = gflop * batch / seconds;
-    if (sheet->json) {
-        sheet_section(sheet, key);
-        sheet_number(sheet, "ecg_per_s", rate);
-        sheet_number(sheet, "gflops", gflops);
-        sheet_number(sheet, "of_product", gflops / product);
-        sheet_end_section(sheet);
+/* The processor's name, NULL where /proc does not say. */
+static const char *processor(char *line, int n) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    const char *name = NULL;
+    while (f != NULL && name == NULL && fgets(line, n, f) != NULL)
+        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':') != NULL)
+            name = strchr(line, ':') + 1 + strspn(strchr(line, ':') + 1, " \t");
+    if (f != NULL) fclose(f);
+    line[strcspn(line, "\n")] = 0;
+    return name;
+}
+
+static void print_peaks(struct bench *b) {
+    const struct peak *p = &b->peak;
+    char line[256] = "";
+    if (!b->o->json) {
+        printf("%s, %s, %d %s: peaks %.1f GFLOP/s fp32, ", b->o->device, p->level, p->n_threads,
+               p->n_threads == 1 ? "thread" : "threads", p->fp32);
+        if (p->bf16 != 0)
+            printf("%.1f GFLOP/s bf16, ", p->bf16);
+        else
+            printf("bf16 not on this level, ");
+        printf("%.1f GB/s memory\n", p->memory);
         return;
     }
-    snprintf(text, sizeof(text), "%8.1f ECG/s %8.1f GFLOP/s %4.0f %% of the product", rate, gflops,
-             100 * gflops / product);
-    sheet_text(sheet, key, text);
+    bench_put_text(b, "version", EINTHOVEN_VERSION);
+    bench_put_text(b, "git", version_git());
+    bench_put_text(b, "device", b->o->device);
+    bench_put_text(b, "processor", processor(line, sizeof(line)));
+    bench_put_text(b, "level", p->level);
+    json_put_key(&b->w, "threads");
+    json_put_integer(&b->w, p->n_threads);
+    json_put_key(&b->w, "peaks");
+    json_begin_object(&b->w);
+    bench_put(b, "fp32_gflops", p->fp32);
+    bench_put(b, "bf16_gflops", p->bf16 != 0 ? p->bf16 : NAN);
+    bench_put(b, "memory_gb_s", p->memory);
+    bench_put(b, "processor_share", p->share);
+    json_end_object(&b->w);
 }
 
-static enum ecg_status bench_model(const struct bench_model *m, const struct ops *ops,
-                                   struct ops_dev *dev, double product, struct sheet *sheet) {
-    struct steps s = {0};
-    double forward = 2e-9 * (double)net1d_macs(&m->config), training, inference;
-    enum ecg_status status;
-    TRY_OUT(steps_create(&s, m, ops, dev));
-    TRY_OUT(median(run_training, &s, &training));
-    TRY_OUT(median(run_inference, &s, &inference));
-    sheet_section(sheet, m->name);
-    sheet_integer(sheet, "batch", m->batch);
-    put_rate(sheet, "training", training, m->batch, 3 * forward, product);
-    put_rate(sheet, "inference", inference, m->batch, forward, product);
-    sheet_end_section(sheet);
-out:
-    ops->free(dev, s.labels);
-    optim_free(&s.optim);
-    net1d_free(&s.net);
-    return status;
+/* ------------------------------------------------------------------ parts */
+
+static enum ecg_status measure_host(struct bench *b) {
+    TRY(peak_measure(&b->peak, b->o->threads, b->o->quick ? 0.02 : 0.5));
+    if (b->peak.share < 0.9)
+        log_warn(
+            "bench: %d threads got %.0f %% of their time on the processor: the machine is busy or "
+            "has fewer cores, figures are uncertain",
+            b->peak.n_threads, 100 * b->peak.share);
+    return ECG_OK;
 }
 
-enum ecg_status bench_run(const char *device, int n_threads, bool json) {
-    const struct ops *ops = NULL;
-    struct ops_dev *dev = NULL;
-    struct sheet sheet;
-    double product = 0;
-    TRY(ops_find(&ops, device));
-    TRY(ops->open(&dev, n_threads));
-    sheet_begin(&sheet, json);
-    enum ecg_status status = bench_product(ops, dev, &product);
-    if (status == ECG_OK) {
-        sheet_text(&sheet, "device", device);
-        sheet_number(&sheet, "product_gflops", product);
+/* Peaks are the host's; what other devices can do is not known here. */
+static enum ecg_status measure_peaks(struct bench *b) {
+    if (strcmp(b->ops->name, "cpu") == 0 || strcmp(b->ops->name, "ref") == 0)
+        return measure_host(b);
+    b->peak = (struct peak){.level = "-",
+                            .n_threads = b->o->threads,
+                            .share = NAN,
+                            .fp32 = NAN,
+                            .bf16 = NAN,
+                            .memory = NAN};
+    return ECG_OK;
+}
+
+static enum ecg_status find_model(const char *name, const struct bench_model **out) {
+    const char *names[8];
+    char hint[CONF_HINT_MAX];
+    int n = 0;
+    for (const struct bench_model *m = bench_models; m->name != NULL; m++) {
+        *out = m;
+        if (strcmp(m->name, name) == 0) return ECG_OK;
+        names[n++] = m->name;
     }
-    for (size_t i = 0; i < sizeof(models) / sizeof(*models) && status == ECG_OK; i++)
-        status = bench_model(&models[i], ops, dev, product, &sheet);
-    ops->close(dev);
-    if (status == ECG_OK) return sheet_finish(&sheet);
-    json_writer_free(&sheet.w);
+    return ecg_fail(ECG_ERR_USAGE, "--model: %s is not known%s", name,
+                    conf_did_you_mean(hint, name, names, n));
+}
+
+/* One table of `ops`, an object in JSON; or why there is none. */
+static enum ecg_status
+ops_table(struct bench *b, const char *key,
+          enum ecg_status (*table)(struct bench *, const struct bench_model *, enum ops_dtype),
+          const struct bench_model *m, enum ops_dtype dtype) {
+    char reason[256];
+    if (b->o->json) {
+        json_put_key(&b->w, key);
+        json_begin_object(&b->w);
+    }
+    enum ecg_status status = table(b, m, dtype);
+    if (bench_refused(status, dtype, reason, sizeof(reason))) {
+        status = ECG_OK;
+        if (b->o->json)
+            bench_put_text(b, "skipped", reason);
+        else
+            printf("  %s: skipped: %s\n", key, reason);
+    }
+    if (b->o->json) json_end_object(&b->w);
     return status;
+}
+
+static enum ecg_status bench_ops(struct bench *b) {
+    const struct bench_model *m;
+    enum ops_dtype only;
+    TRY(find_model(b->o->model != NULL ? b->o->model : bench_models->name, &m));
+    TRY(config_precision(b->o->precision, &only));
+    if (b->o->json) {
+        json_put_key(&b->w, "ops");
+        json_begin_object(&b->w);
+        bench_put_text(b, "model", m->name);
+        json_put_key(&b->w, "batch");
+        json_put_integer(&b->w, bench_batch(b, m));
+    }
+    for (int t = 0; t < BENCH_DTYPES; t++) {
+        if (b->o->precision != NULL && t != (int)only) continue;
+        if (b->o->json) {
+            json_put_key(&b->w, bench_dtype_names[t]);
+            json_begin_object(&b->w);
+        } else {
+            printf("\n%s, batch %d, %s: %% of %.1f GFLOP/s and of %.1f GB/s\n", m->name,
+                   bench_batch(b, m), bench_dtype_names[t], bench_peak(b, t), b->peak.memory);
+        }
+        TRY(ops_table(b, "convolutions", bench_convs, m, t));
+        TRY(ops_table(b, "elementwise", bench_elements, m, t));
+        if (b->o->json) json_end_object(&b->w);
+    }
+    if (b->o->json) json_end_object(&b->w);
+    return ECG_OK;
+}
+
+static enum ecg_status run_parts(struct bench *b) {
+    const struct bench_options *o = b->o;
+    bool all = !o->ops && !o->train && !o->loader;
+    TRY(measure_peaks(b));
+    print_peaks(b);
+    if (o->ops || all) TRY(bench_ops(b));
+    if (o->train || all) TRY(bench_train(b));
+    if (o->loader || (all && o->data != NULL)) TRY(bench_loader(b));
+    return ECG_OK;
+}
+
+enum ecg_status bench_run(const struct bench_options *o) {
+    struct bench b = {.o = o, .w = {.pretty = true}};
+    const struct bench_model *m;
+    enum ops_dtype dtype;
+    char *text = NULL;
+    if (o->model != NULL) TRY(find_model(o->model, &m));
+    TRY(config_precision(o->precision, &dtype));
+    TRY(ops_find(&b.ops, o->device));
+    if (o->json) json_begin_object(&b.w);
+    enum ecg_status status = run_parts(&b);
+    if (status != ECG_OK || !o->json) {
+        json_writer_free(&b.w);
+        return status;
+    }
+    json_end_object(&b.w);
+    TRY(json_writer_take(&b.w, &text));
+    fputs(text, stdout);
+    free(text);
+    return ECG_OK;
 }

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT
+ * What the parts of bench share. */
+#ifndef TRAIN_RUN_BENCH_PRIVATE_H
+#define TRAIN_RUN_BENCH_PRIVATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/json.h"
+#include "kernels/cpu/peak.h"
+#include "kernels/ops.h"
+#include "train/model/net1d.h"
+#include "train/run/bench.h"
+
+struct bench_model {
+    const char *name;
+    struct net1d_config config; /* batch_norm and precision are the caller's to set */
+    int batch;
+};
+
+struct bench {
+    const struct bench_options *o;
+    const struct ops *ops;
+    struct peak peak;     /* all NaN where the device's are not known */
+    struct json_writer w; /* with o->json; else text goes out as it comes */
+};
+
+enum { BENCH_DTYPES = 2 }; /* enum ops_dtype counts them */
+
+extern const struct bench_model bench_models[]; /* ends with name == NULL */
+extern const char *const bench_dtype_names[BENCH_DTYPES];
+
+int bench_batch(const struct bench *b, const struct bench_model *m);
+/* GFLOP/s to hold a precision against: bf16 where there is no instruction for it is computed in fp32. */
+double bench_peak(const struct bench *b, enum ops_dtype dtype);
+
+/* Median seconds of `run`, which is called once before to warm up: at least `runs` times and for `seconds`. */
+enum ecg_status bench_median(int runs, double seconds, enum ecg_status (*run)(void *),
+                             void *context, double *median);
+
+/* n numbers of [-0.5, 0.5), as `dtype`, into ops memory. */
+enum ecg_status bench_fill(const struct ops *ops, struct ops_dev *dev, enum ops_dtype dtype,
+                           void *to, size_t n);
+/* Sample i of the input (b, lead, l), counted through the batch, is the upper 16 bits of splitmix64's i-th number from
+ * seed 0, as int16; records are then normalised as in training. */
+int16_t bench_sample(uint64_t i);
+
+/* Whether a failure says that the backend has no bf16: then `reason` (n bytes) takes its message. */
+bool bench_refused(enum ecg_status status, enum ops_dtype dtype, char *reason, size_t n);
+
+/* Members of the JSON object that is open: "key": number (NaN: null), text. */
+void bench_put(struct bench *b, const char *key, double value);
+void bench_put_text(struct bench *b, const char *key, const char *text);
+/* "key": {unit: rate, "percent_of_peak": share} */
+void bench_put_rate(struct bench *b, const char *key, const char *unit, double rate, double peak);
+
+/* Tables of `ops`: measured whole before anything is written, so that a refusal leaves nothing behind. */
+enum ecg_status bench_convs(struct bench *b, const struct bench_model *m, enum ops_dtype dtype);
+enum ecg_status bench_elements(struct bench *b, const struct bench_model *m, enum ops_dtype dtype);
+/* Parts. */
+enum ecg_status bench_train(struct bench *b);
+enum ecg_status bench_loader(struct bench *b);
+
+#endif
