@@ -36,8 +36,6 @@ def table(head, rows):
 
 def train_rows(bench):
     for r in bench['train']:
-        if 'skipped' in r:
-            continue
         t, i = r['training'], r['inference']
         speed_up = [number(p.get('speed_up'), 2) for p in (t, i)]
         yield ['%s, %s%s, batch %d' % (r['model'], r['precision'], ', BN' if r['batch_norm'] else '', r['batch']),

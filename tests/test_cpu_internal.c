@@ -361,7 +361,7 @@ static void peaks_follow_the_level(void) {
         CHECK(p.n_threads == 2);
         CHECK(isfinite(p.fp32) && p.fp32 > 0);
         CHECK(isfinite(p.bf16) && p.bf16 >= 0);
-        CHECK(strcmp(levels[v], "avx512") == 0 || p.bf16 == 0);
+        CHECK((strcmp(levels[v], "avx512bf16") == 0) == (p.bf16 > 0));
         CHECK(isfinite(p.memory) && p.memory > 0);
         check_note("%s: fp32 %.0f, bf16 %.0f GFLOP/s, memory %.0f GB/s", p.level, p.fp32, p.bf16,
                    p.memory);

@@ -22,23 +22,14 @@ enum {
     SINK = 16               /* floats a thread: a cache line of its own */
 };
 
-static int has_bf16(void) {
-    return __builtin_cpu_supports("avx512bf16");
-}
-
-static int has_it(void) {
-    return 1;
-}
-
 /* What a level computes with. A level by another name has no peak here, which peak_measure reports. */
 static const struct peak_level {
     const char *name;
     const struct peak_kernel *fp32, *bf16; /* bf16 NULL: no such instruction */
-    int (*has_bf16)(void);
-} levels[] = {{"avx512bf16", &peak_avx512, &peak_avx512bf16, has_it},
-              {"avx512", &peak_avx512, &peak_avx512bf16, has_bf16},
-              {"avx2", &peak_avx2, NULL, has_it},
-              {"portable", &peak_portable, NULL, has_it}};
+} levels[] = {{"avx512bf16", &peak_avx512, &peak_avx512bf16},
+              {"avx512", &peak_avx512, NULL},
+              {"avx2", &peak_avx2, NULL},
+              {"portable", &peak_portable, NULL}};
 enum { N_LEVELS = sizeof levels / sizeof *levels };
 
 static double clock_seconds(clockid_t clock) {
@@ -191,8 +182,7 @@ enum ecg_status peak_measure(struct peak *peak, int n_threads, double seconds) {
     const double start = now(), start_cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
     TRY_OUT(arithmetic_peak(pool, found->fp32, seconds, &peak->fp32));
     peak->share = processor_share(start, start_cpu, peak->n_threads);
-    if (found->bf16 && found->has_bf16())
-        TRY_OUT(arithmetic_peak(pool, found->bf16, seconds, &peak->bf16));
+    if (found->bf16) TRY_OUT(arithmetic_peak(pool, found->bf16, seconds, &peak->bf16));
     TRY_OUT(memory_peak(pool, seconds, &peak->memory));
 out:
     pool_destroy(pool);

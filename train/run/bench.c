@@ -107,12 +107,6 @@ int16_t bench_sample(uint64_t i) {
     return (int16_t)((z ^ z >> 31) >> 48);
 }
 
-bool bench_refused(enum ecg_status status, enum ops_dtype dtype, char *reason, size_t n) {
-    if (status != ECG_ERR_FAIL || dtype == OPS_F32) return false;
-    snprintf(reason, n, "%s", ecg_message());
-    return true;
-}
-
 /* ------------------------------------------------------------------ output */
 
 void bench_put(struct bench *b, const char *key, double value) {
@@ -215,26 +209,18 @@ static enum ecg_status find_model(const char *name, const struct bench_model **o
                     conf_did_you_mean(hint, name, names, n));
 }
 
-/* One table of `ops`, an object in JSON; or why there is none. */
+/* One table of `ops`, an object in JSON. */
 static enum ecg_status
 ops_table(struct bench *b, const char *key,
           enum ecg_status (*table)(struct bench *, const struct bench_model *, enum ops_dtype),
           const struct bench_model *m, enum ops_dtype dtype) {
-    char reason[256];
     if (b->o->json) {
         json_put_key(&b->w, key);
         json_begin_object(&b->w);
     }
-    enum ecg_status status = table(b, m, dtype);
-    if (bench_refused(status, dtype, reason, sizeof(reason))) {
-        status = ECG_OK;
-        if (b->o->json)
-            bench_put_text(b, "skipped", reason);
-        else
-            printf("  %s: skipped: %s\n", key, reason);
-    }
+    TRY(table(b, m, dtype));
     if (b->o->json) json_end_object(&b->w);
-    return status;
+    return ECG_OK;
 }
 
 static enum ecg_status bench_ops(struct bench *b) {

@@ -45,9 +45,6 @@ enum ecg_status bench_fill(const struct ops *ops, struct ops_dev *dev, enum ops_
  * seed 0, as int16; records are then normalised as in training. */
 int16_t bench_sample(uint64_t i);
 
-/* Whether a failure says that the backend has no bf16: then `reason` (n bytes) takes its message. */
-bool bench_refused(enum ecg_status status, enum ops_dtype dtype, char *reason, size_t n);
-
 /* Members of the JSON object that is open: "key": number (NaN: null), text. */
 void bench_put(struct bench *b, const char *key, double value);
 void bench_put_text(struct bench *b, const char *key, const char *text);
