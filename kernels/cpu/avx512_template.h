@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Vectors of the AVX-512 levels: 16 floats a vector, 32 registers: a tile of 14 rows x 2 vectors or 28 rows x 1. */
 #include <immintrin.h>
+#include <stdint.h>
 
 #define LEVEL_VECTOR 16
 #ifndef __SANITIZE_ADDRESS__
@@ -56,4 +57,21 @@ static inline level_vec vec_reciprocal(level_vec x) {
 static inline level_vec vec_reciprocal_half(level_vec x) {
     const level_vec r = _mm512_rcp14_ps(x);
     return _mm512_fmadd_ps(_mm512_fnmadd_ps(x, r, _mm512_set1_ps(1.0f)), r, r);
+}
+
+#define LEVEL_HAS_AVX512 1
+
+static inline level_vec vec_round(level_vec x) {
+    return _mm512_roundscale_ps(x, 0);
+}
+
+static inline level_vec vec_scale(level_vec x, level_vec n) {
+    return _mm512_scalef_ps(x, n);
+}
+
+/* The bits of n bf16, each in the low half of a lane; the rest 0. */
+static inline __m512i vec_half_bits(const uint16_t *p, int n) {
+    return _mm512_cvtepu16_epi32(
+        n == LEVEL_VECTOR ? _mm256_loadu_si256((const __m256i *)(const void *)p)
+                          : _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
 }

@@ -16,7 +16,8 @@ enum {
     MOST_WINDOWS = 256,
     LEAST_WINDOWS = 56,
     BUFFER_COLS = 64,
-    PANEL_MOST = 32 /* columns of a panel, at any level */
+    PANEL_MOST = 32, /* columns of a panel, at any level */
+    SPAN = 64        /* neighbouring taps turned over at once */
 };
 #define TASK_WORK 1e6 /* operations that a task should hold at least */
 
@@ -143,16 +144,35 @@ static void carve(struct job *job, struct arena *arena) {
 
 /* ------------------------------------------------------------------------------------- weights */
 
-/* Row by row: `cols` channels out from w on, for every tap and channel in. */
+/* Row by row, where channels out are neighbours: `cols` of them from w on, for every tap and channel in. */
 static void pack_rows(const struct pass *p, const float *w, int cols, float *to) {
     const struct weight_map *map = &p->map;
     for (int t = 0; t < p->win.taps; t++) {
         for (int i = 0; i < p->win.in; i++, to += p->panel) {
-            const float *from = w + t * map->tap + i * map->in;
-            if (map->out == 1)
-                memcpy(to, from, (size_t)cols * sizeof *to);
-            else
-                for (int j = 0; j < cols; j++) to[j] = from[j * map->out];
+            memcpy(to, w + t * map->tap + i * map->in, (size_t)cols * sizeof *to);
+        }
+    }
+}
+
+/* Every map->tap-th tap: a span of neighbours is turned over, and the rows wanted are taken from it. */
+static void pack_spans(const struct job *job, const float *w, int cols, float *to) {
+    const struct pass *p = &job->p;
+    const struct weight_map *map = &p->map;
+    const int in = p->win.in, taps = p->win.taps;
+    const int stride = (int)(map->tap > 0 ? map->tap : -map->tap), most = (SPAN - 1) / stride + 1;
+    float turned[SPAN * PANEL_MOST];
+    for (int i = 0; i < in; i++) {
+        for (int t0 = 0; t0 < taps; t0 += most) {
+            const int n = cpu_min(most, taps - t0);
+            const int least = map->tap > 0 ? t0 : t0 + n - 1;
+            job->dev->level->transpose(cols, (n - 1) * stride + 1,
+                                       w + least * map->tap + i * map->in, map->out, turned,
+                                       PANEL_MOST);
+            for (int k = 0; k < n; k++) {
+                const int row = (map->tap > 0 ? k : n - 1 - k) * stride;
+                memcpy(to + ((ptrdiff_t)(t0 + k) * in + i) * p->panel, turned + row * PANEL_MOST,
+                       (size_t)cols * sizeof *to);
+            }
         }
     }
 }
@@ -205,6 +225,8 @@ static void pack_task(void *context, size_t task, int worker) {
         for (int i = 0; i < in; i++)
             v->transpose(cols, taps, least + i * map->in, map->out, row + i * p->panel,
                          map->tap * in * p->panel);
+    } else if (map->out > 1) {
+        pack_spans(job, w, cols, to);
     } else {
         pack_rows(p, w, cols, to);
     }

@@ -53,7 +53,7 @@ static struct grad plan(struct ops_dev *dev, enum ops_dtype dtype, struct ops_co
     const struct level *v = dev->level;
     j.depth = j.win.taps * j.win.in;
     j.panel = j.depth <= v->vector ? v->vector : v->panel_cols;
-    j.batch = windows_batch(dtype, j.win.in, j.out, j.win.G);
+    j.batch = windows_batch(OPS_F32, j.win.in, j.out, j.win.G);
     j.n_batches = (int)cpu_ceil_div((size_t)j.win.G, (size_t)j.batch);
     j.units = (int)cpu_ceil_div((size_t)j.win.n, j.half ? UNIT_HALF : UNIT);
     j.unit = (int)cpu_ceil_div((size_t)j.win.n, (size_t)j.units);
@@ -220,17 +220,17 @@ static void fill_slabs(const struct grad *j, const struct rectangle *r, int b, i
     windows_fill(v, &j->win, j->act, j->x, b, r->g0, n_groups, m0, windows, mine->factor,
                  j->half ? (void *)mine->unpaired : (void *)mine->slab);
     if (!j->half) return;
+    /* Rows that lie side by side are one long row, paired with itself a step further on. */
     const size_t each = windows_slab(&j->win, windows);
-    const int rows = (windows - 1) * j->win.step + j->win.taps;
+    const int rows = (windows - 2) * j->win.step + j->win.taps;
     for (int g = 0; g < n_groups; g++) {
-        const struct level_zip pairs = {.rows = rows,
-                                        .cols = j->win.in,
+        const struct level_zip pairs = {.rows = 1,
+                                        .cols = rows * (int)j->win.row,
                                         .in = mine->unpaired + (size_t)g * each,
-                                        .in_row = j->win.row,
-                                        .n_in = rows,
-                                        .step = 1,
-                                        .distance = j->win.step};
-        v->zip(&pairs, (uint32_t *)(void *)mine->slab + (size_t)g * each, j->win.row, j->win.in, 0);
+                                        .in_row = j->win.row * j->win.step,
+                                        .n_in = 2,
+                                        .distance = 1};
+        v->zip(&pairs, (uint32_t *)(void *)mine->slab + (size_t)g * each, 0, pairs.cols, 0);
     }
 }
 

@@ -20,18 +20,29 @@ ALWAYS_INLINE level_vec vec_exp(level_vec x) {
     return (level_vec)((level_int)p + ((level_int)shifted << 23));
 }
 
+#ifndef LEVEL_HAS_AVX512
+ALWAYS_INLINE level_vec vec_round(level_vec x) {
+    const level_vec magic = vec_set1(12582912.0f);
+    return x + magic - magic;
+}
+
+/* x 2^n for x of about 1 and integers n below 127; no smaller than the least normal number. */
+ALWAYS_INLINE level_vec vec_scale(level_vec x, level_vec n) {
+    n = vec_max(vec_set1(-125.0f), n) + vec_set1(12582912.0f);
+    return (level_vec)((level_int)x + ((level_int)n << 23));
+}
+#endif
+
 /* e^x for results of 8 bits: 2^n 2^f with |f| <= 1/2, relative error below 3e-6. */
 ALWAYS_INLINE level_vec vec_exp_half(level_vec x) {
-    const level_vec magic = vec_set1(12582912.0f);
-    x = vec_min(vec_set1(126.0f),
-                vec_max(vec_set1(-125.0f), x * vec_set1(1.44269504f)));
-    const level_vec shifted = x + magic, f = x - (shifted - magic);
+    x = vec_min(vec_set1(126.0f), x * vec_set1(1.44269504f));
+    const level_vec n = vec_round(x), f = x - n;
     level_vec p = vec_set1(9.5701014e-3f);
     p = vec_fma(p, f, vec_set1(5.591786e-2f));
     p = vec_fma(p, f, vec_set1(2.4024745e-1f));
     p = vec_fma(p, f, vec_set1(6.9312181e-1f));
     p = vec_fma(p, f, vec_set1(9.9999926e-1f));
-    return (level_vec)((level_int)p + ((level_int)shifted << 23));
+    return vec_scale(p, n);
 }
 
 ALWAYS_INLINE level_vec vec_sigmoid(const int half, level_vec x) {
@@ -74,7 +85,12 @@ ALWAYS_INLINE void act_fwd_loop(const int half, const int norm, const int swish,
     for (int r = 0; r < t->rows; r++) {
         const void *x = element(half, t->x, r * t->x_row);
         const float *factor = drop ? t->factor + (ptrdiff_t)r * t->cols : NULL;
-        ptrdiff_t shift = r * a_row; /* from a column to its place in a */
+        ptrdiff_t to = r * a_row, shift = to; /* shift: from a column to its place in a */
+        if (panel == LEVEL_VECTOR && t->cols % LEVEL_VECTOR == 0) {
+            for (ptrdiff_t c = 0; c < t->cols; c += LEVEL_VECTOR, to += panel_step)
+                act_fwd_part(half, norm, swish, drop, t, x, factor, a, c, to, LEVEL_VECTOR);
+            continue;
+        }
         for (ptrdiff_t c = 0; c < t->cols; c += panel, shift += panel_step - panel) {
             const ptrdiff_t end = c + panel < t->cols ? c + panel : t->cols;
 #define STEP(c, n) act_fwd_part(half, norm, swish, drop, t, x, factor, a, c, c + shift, n)

@@ -2,8 +2,9 @@
  * The body of a SIMD level: included once by each level_*.c, which defines LEVEL_NAME, LEVEL_TEXT,
  * LEVEL_VECTOR (floats of a vector), LEVEL_TILE_ROWS (rows of a tile two vectors wide), the type level_vec
  * and vec_set1/fma/min/max/load/store/load_n/store_n/reciprocal/reciprocal_half (min and max give the second
- * argument when either is NaN; reciprocal_half serves results of 8 bits), and with LEVEL_HAS_BF16 vec_dot_at and
- * vec_to_half; LEVEL_FP32 names a level whose products of fp32 are taken over. The rest is written with those and
+ * argument when either is NaN; reciprocal_half serves results of 8 bits), with LEVEL_HAS_BF16 vec_dot_at and
+ * vec_to_half, and with LEVEL_HAS_AVX512 vec_round, vec_scale and
+ * vec_half_bits; LEVEL_FP32 names a level whose products of fp32 are taken over. The rest is written with those and
  * with the compiler's operators on vectors, without contraction. */
 #include <math.h>
 #include <string.h>
@@ -33,6 +34,11 @@ ALWAYS_INLINE level_vec vec_choose(level_int first, level_vec a, level_vec b) {
     return (level_vec)(((level_int)a & first) | ((level_int)b & ~first));
 }
 
+#ifdef LEVEL_HAS_AVX512
+ALWAYS_INLINE level_uint half_bits(const uint16_t *p, int n) {
+    return (level_uint)vec_half_bits(p, n);
+}
+#else
 /* The bits of n halves, each in the low half of a lane. */
 ALWAYS_INLINE level_uint half_bits(const uint16_t *p, int n) {
     if (n == LEVEL_VECTOR)
@@ -41,6 +47,7 @@ ALWAYS_INLINE level_uint half_bits(const uint16_t *p, int n) {
     for (int i = 0; i < n; i++) part[i] = p[i];
     return __builtin_convertvector(part, level_uint);
 }
+#endif
 
 #ifdef LEVEL_HAS_BF16
 #define VEC_TO_HALF(v)     ((level_half)vec_to_half(v))
