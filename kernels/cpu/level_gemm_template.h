@@ -154,7 +154,7 @@ ALWAYS_INLINE void transpose_block(const float *in, ptrdiff_t in_row, float *out
 }
 
 /* By whole cache lines of `in`, which may be rows of a power of two apart and so drive each other out. */
-static void transpose(int rows, int cols, const float *in, ptrdiff_t in_row, float *out,
+static void transpose_small(int rows, int cols, const float *in, ptrdiff_t in_row, float *out,
                       ptrdiff_t out_row) {
     enum { LINE = 16 };
     const int full_rows = rows - rows % 4, full_cols = cols - cols % LINE;
@@ -168,4 +168,20 @@ static void transpose(int rows, int cols, const float *in, ptrdiff_t in_row, flo
         for (int c = r < full_rows ? full_cols : 0; c < cols; c++)
             out[c * out_row + r] = in[r * in_row + c];
     }
+}
+
+static void transpose(int rows, int cols, const float *in, ptrdiff_t in_row, float *out,
+                      ptrdiff_t out_row) {
+    int full_rows = 0, full_cols = 0;
+#ifdef LEVEL_HAS_AVX512
+    full_rows = rows - rows % LEVEL_VECTOR, full_cols = cols - cols % LEVEL_VECTOR;
+    for (int r = 0; r < full_rows; r += LEVEL_VECTOR) {
+        for (int c = 0; c < full_cols; c += LEVEL_VECTOR)
+            vec_transpose(in + r * in_row + c, in_row, out + c * out_row + r, out_row);
+    }
+#endif
+    transpose_small(full_rows, cols - full_cols, in + full_cols, in_row, out + full_cols * out_row,
+                    out_row);
+    transpose_small(rows - full_rows, cols, in + full_rows * in_row, in_row, out + full_rows,
+                    out_row);
 }

@@ -3,8 +3,8 @@
  * LEVEL_VECTOR (floats of a vector), LEVEL_TILE_ROWS (rows of a tile two vectors wide), the type level_vec
  * and vec_set1/fma/min/max/load/store/load_n/store_n/reciprocal/reciprocal_half (min and max give the second
  * argument when either is NaN; reciprocal_half serves results of 8 bits), with LEVEL_HAS_BF16 vec_dot_at and
- * vec_to_half, and with LEVEL_HAS_AVX512 vec_round, vec_scale and
- * vec_half_bits; LEVEL_FP32 names a level whose products of fp32 are taken over. The rest is written with those and
+ * vec_to_half, and with LEVEL_HAS_AVX512 vec_round, vec_scale,
+ * vec_half_bits and vec_transpose; LEVEL_FP32 names a level whose products of fp32 are taken over. The rest is written with those and
  * with the compiler's operators on vectors, without contraction. */
 #include <math.h>
 #include <string.h>
