@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "core/conf.h"
+#include "core/file.h"
 #include "core/log.h"
 #include "train/cli/commands.h"
 #include "train/run/version.h"
@@ -95,6 +96,7 @@ static enum ecg_status run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     umask(027); /* patients' data is not for everybody on the machine */
+    file_map_guard();
     char *words = join_words(argc, argv);
     if (words != NULL) command_line = words;
     enum ecg_status status = run(argc, argv);
