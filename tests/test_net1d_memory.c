@@ -150,15 +150,16 @@ static bool step(struct net1d *net, struct optim *optim, int split, bool frozen_
 }
 
 static bool train(struct outcome *o, const struct backend *b, const struct net1d_config *c,
-                  int split, bool frozen_norm) {
+                  int split, bool frozen) {
     struct net1d net;
     struct optim optim = {0};
     struct optim_config config = {.kind = OPTIM_ADAMW, .beta2 = 0.999, .eps = 1e-8};
     *o = (struct outcome){0};
     if (!CHECK_OK(net1d_create(&net, c, b->ops, b->dev, split, true))) return false;
+    if (frozen) net1d_freeze_backbone(&net, true);
     bool ok = CHECK_OK(net1d_init_weights(&net, 5, false)) &&
               CHECK_OK(optim_create(&optim, &config, &net));
-    for (int i = 0; ok && i < STEPS; i++) ok = step(&net, &optim, split, frozen_norm, i);
+    for (int i = 0; ok && i < STEPS; i++) ok = step(&net, &optim, split, frozen, i);
     o->n_params = net.n_params;
     o->n_extras = net.n_extras;
     o->n_counters = net.n_counters;
@@ -171,21 +172,28 @@ static bool train(struct outcome *o, const struct backend *b, const struct net1d
     return ok;
 }
 
-static void check_recompute(const struct backend *b, struct net1d_config c, int split,
-                            bool frozen_norm) {
-    struct outcome kept, again;
-    c.recompute = false;
-    bool ok = train(&kept, b, &c, split, frozen_norm);
-    c.recompute = true;
-    ok = train(&again, b, &c, split, frozen_norm) && ok;
+/* Whether two ways to lay a network out train it to the same bits. */
+static void check_same(const struct backend *b, const struct net1d_config *one,
+                       const struct net1d_config *two, int split, bool frozen) {
+    struct outcome x, y;
+    bool ok = train(&x, b, one, split, frozen);
+    ok = train(&y, b, two, split, frozen) && ok;
     if (ok) {
-        CHECK(memcmp(kept.params, again.params, kept.n_params * sizeof(float)) == 0);
-        CHECK(memcmp(kept.extras, again.extras, kept.n_extras * sizeof(float)) == 0);
-        CHECK(memcmp(kept.counters, again.counters, kept.n_counters * sizeof(int64_t)) == 0);
-        CHECK(again.params[0] == again.params[0]);
+        CHECK(memcmp(x.params, y.params, x.n_params * sizeof(float)) == 0);
+        CHECK(memcmp(x.extras, y.extras, x.n_extras * sizeof(float)) == 0);
+        CHECK(memcmp(x.counters, y.counters, x.n_counters * sizeof(int64_t)) == 0);
+        CHECK(isfinite(norm_of(x.params, x.n_params)));
     }
-    outcome_free(&kept);
-    outcome_free(&again);
+    outcome_free(&x);
+    outcome_free(&y);
+}
+
+static struct net1d_config small_kind(int kind) {
+    struct net1d_config c = small;
+    c.batch_norm = kind & 1;
+    c.dropout = kind & 2 ? 0.3 : 0;
+    c.drop_path = kind & 4 ? 0.5 : 0;
+    return c;
 }
 
 static void recomputing_gives_the_same_bits(void) {
@@ -193,22 +201,45 @@ static void recomputing_gives_the_same_bits(void) {
         struct backend b;
         if (!backend_open(&b, i)) continue;
         for (int kind = 0; kind < 16; kind++) {
-            struct net1d_config c = small;
-            c.batch_norm = kind & 1;
-            c.dropout = kind & 2 ? 0.3 : 0;
-            c.drop_path = kind & 4 ? 0.5 : 0;
-            check_recompute(&b, c, kind & 8 ? 4 : BATCH, false);
+            struct net1d_config kept = small_kind(kind), again = kept;
+            again.recompute = true;
+            check_same(&b, &kept, &again, kind & 8 ? 4 : BATCH, false);
         }
-        struct net1d_config c = small;
-        c.batch_norm = true;
-        check_recompute(&b, c, BATCH, true);
         backend_close(&b);
     }
+}
+
+/* A linear probe needs no more than inference, and learns what a frozen network of the common kind learns. */
+static void a_head_alone_needs_little(void) {
+    struct backend b;
+    if (!CHECK(backend_open(&b, BACKEND_FASTEST))) return;
+    for (int kind = 0; kind < 16; kind++) {
+        struct net1d_config whole = small_kind(kind), head = whole;
+        head.head_only = true;
+        check_same(&b, &whole, &head, kind & 8 ? 4 : BATCH, true);
+        struct net1d_memory m = plan_of(&b, head, BATCH, true, true),
+                            n = plan_of(&b, whole, BATCH, false, true);
+        /* drop-path's gates alone are more: two of four blocks', and their factors */
+        CHECK(m.activations - n.activations <= 4 * (BATCH * 16 * sizeof(float)));
+        CHECK(m.backward < n.activations);
+    }
+    struct net1d net;
+    struct net1d_config c = small;
+    c.head_only = true;
+    const struct net1d_pass pass = {.train = true};
+    if (CHECK_OK(net1d_create(&net, &c, b.ops, b.dev, 1, true))) {
+        net1d_freeze_backbone(&net, false);
+        CHECK_OK(net1d_forward(&net, 1, &pass));
+        CHECK_FAILS(net1d_backward(&net, 1, &pass), ECG_ERR_FAIL, "head alone");
+        net1d_free(&net);
+    }
+    backend_close(&b);
 }
 
 int main(void) {
     CASE(the_plan_is_what_is_allocated);
     CASE(the_published_network_fits);
     CASE(recomputing_gives_the_same_bits);
+    CASE(a_head_alone_needs_little);
     return check_finish();
 }

@@ -145,6 +145,8 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
         return ecg_fail(ECG_ERR_FAIL, "net1d: batch of %d in a network planned for 1 .. %d", B,
                         net->max_batch);
     int lowest = lowest_layer(p);
+    if (net->config.head_only && lowest < p->n_blocks)
+        return ecg_fail(ECG_ERR_FAIL, "net1d: a network planned for its head alone trains more");
     void *g[2] = {p->g[0], p->g[1]};
     TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {

@@ -95,6 +95,7 @@ static enum ecg_status plan(struct net1d *net) {
     TRY(MEM_NEW(&net->p, 1));
     TRY(plan_shapes(net));
     TRY(tensors_build(net));
+    if (net->config.head_only) net1d_freeze_backbone(net, true);
     return plan_count(net);
 }
 

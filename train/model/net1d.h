@@ -27,6 +27,7 @@ struct net1d_config {
     enum ops_dtype precision; /* of activations and their gradients; all else is fp32 */
     bool recompute; /* training keeps the outputs of the blocks alone and computes what lies between them again in
                        backward: the same bits, less memory, a third more work */
+    bool head_only; /* training: dense.* alone; the backbone is frozen for good, and memory is that of inference */
 };
 
 /* Bytes of the one allocation, by use. */

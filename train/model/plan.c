@@ -206,8 +206,6 @@ static void carve_branches(struct net1d *net, struct carver *c, const struct ext
 
 static void carve_training(struct net1d *net, struct carver *c, const struct extents *e) {
     struct net1d_private *p = net->p;
-    int B = net->max_batch;
-    size_t n = (size_t)B;
     p->h0 = take_act(net, c, p->stem.shape.Lout, p->stem.shape.Cout);
     p->y0 = take_act(net, c, p->stem.shape.Lout, p->stem.shape.Cout);
     void *in = p->y0;
@@ -217,14 +215,23 @@ static void carve_training(struct net1d *net, struct carver *c, const struct ext
         b->y = in = take_act(net, c, b->Lout, b->Cout);
     }
     carve_branches(net, c, e);
+}
+
+/* What the gradients need, those of the head alone or all. */
+static void carve_backward(struct net1d *net, struct carver *c, const struct extents *e) {
+    struct net1d_private *p = net->p;
+    int B = net->max_batch;
+    size_t n = (size_t)B;
     c->part = &net->memory.backward;
-    for (int i = 0; i < 2; i++) p->g[i] = take_area(net, c, e->any);
     net->dlogits = take_blc(c, B, 1, p->dense.N);
-    p->dfeatures = take_blc(c, B, 1, p->dense.K);
-    p->dgate = take(c, n, e->width, 1);
-    p->dm = take(c, n, e->width, 1);
     p->zeros = take(c, n, e->width, 1);
     if (net->config.drop_path > 0) p->path_factor = take(c, n, e->width, 1);
+    if (!net->config.head_only) {
+        for (int i = 0; i < 2; i++) p->g[i] = take_area(net, c, e->any);
+        p->dfeatures = take_blc(c, B, 1, p->dense.K);
+        p->dgate = take(c, n, e->width, 1);
+        p->dm = take(c, n, e->width, 1);
+    }
     c->part = &net->memory.gradients;
     net->grads = take(c, net->n_params, 1, 1);
 }
@@ -258,10 +265,11 @@ static void carve_all(struct net1d *net, struct carver *c) {
     net->logits = take_blc(c, B, 1, p->dense.N);
     carve_norm(c, &p->first_bn);
     for (int i = 0; i < p->n_blocks; i++) carve_block(net, c, &p->blocks[i]);
-    if (net->training)
+    if (net->training && !net->config.head_only)
         carve_training(net, c, &e);
     else
         carve_inference(net, c, &e);
+    if (net->training) carve_backward(net, c, &e);
     c->part = &net->memory.scratch;
     p->ws.p = take(c, p->ws.n / sizeof(float) + 1, 1, 1);
 }

@@ -68,7 +68,7 @@ static size_t moments_rows(const struct optim *o, struct safetensors_out rows[2]
         .name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->m};
     rows[1] = (struct safetensors_out){
         .name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->v};
-    return o->config.kind == OPTIM_SGD ? 1 : 2;
+    return (size_t)optim_moments(o);
 }
 
 static enum ecg_status save_moments(struct trainer *t, const char *path) {

@@ -161,10 +161,11 @@ static enum ecg_status adopt_model(struct config *c, const struct network *g,
 
 /* ------------------------------------------------------------------ network */
 
-static enum ecg_status make_network(struct trainer *t, const struct config *c) {
+static enum ecg_status make_network(struct trainer *t, const struct config *c, bool head_only) {
     int64_t micro = (c->train.batch_size + c->train.accumulate - 1) / c->train.accumulate;
     struct net1d_config model;
     TRY(config_model(c, t->train.n_leads, (int)c->model.length, t->train.n_columns, &model));
+    model.head_only = head_only;
     TRY(ops_find(&t->ops, c->train.device));
     TRY(t->ops->open(&t->dev, (int)c->train.threads));
     TRY(net1d_create(&t->net, &model, t->ops, t->dev, (int)micro, true));
@@ -244,7 +245,7 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     const struct conf_strings *wanted = targets ? &c.data.targets : &c.data.labels;
     struct names columns = {(int)wanted->n, wanted->v};
     TRY_OUT(take(&t, &c, &leads, targets, &columns));
-    TRY_OUT(make_network(&t, &c));
+    TRY_OUT(make_network(&t, &c, false));
     TRY_OUT(describe_outputs(&t, &leads));
     TRY_OUT(load_initial(&t, &c));
     TRY_OUT(trainer_prepare(&t));
@@ -289,11 +290,10 @@ enum ecg_status finetune_run(const struct training_options *o) {
     TRY_OUT(set_leads(&c, &leads));
     TRY_OUT(take(&t, &c, &leads, targets, &columns));
     network_warn_preset(&g, t.train.data->schema.preprocessing, t.train.data->path);
-    TRY_OUT(make_network(&t, &c));
+    TRY_OUT(make_network(&t, &c, c.head.freeze));
     TRY_OUT(describe_outputs(&t, &leads));
     TRY_OUT(weights_load(&t.net, &g.file, WEIGHTS_BACKBONE, NULL));
     TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, true));
-    if (c.head.freeze) net1d_freeze_backbone(&t.net, true);
     TRY_OUT(trainer_prepare(&t));
     if (targets) TRY_OUT(head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
