@@ -99,6 +99,12 @@ void file_map_close(struct file_map *m) {
     *m = (struct file_map){0};
 }
 
+void file_map_drop(const struct file_map *m, const void *from, size_t n) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = (size_t)((const char *)from - m->data);
+    size_t first = (begin + page - 1) / page * page, last = (begin + n) / page * page;
+    if (last > first) madvise((void *)(m->data + first), last - first, MADV_DONTNEED);
+}
+
 /* Only what a signal handler may call. */
 static void on_lost_page(int number, siginfo_t *info, void *context) {
     static const char text[] = "einthoven: error: a file that was being read became shorter\n";

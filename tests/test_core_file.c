@@ -71,6 +71,18 @@ static void map(void) {
     CHECK_OK(file_write(in_tmp("m"), "hello", 5));
     CHECK_OK(file_map_open(&m, in_tmp("m")));
     CHECK(m.size == 5 && memcmp(m.data, "hello", 5) == 0);
+    file_map_drop(&m, m.data + 1, 3);
+    file_map_drop(&m, m.data, 5);
+    CHECK(memcmp(m.data, "hello", 5) == 0);
+    file_map_close(&m);
+    static char large[100000];
+    for (size_t i = 0; i < sizeof large; i++) large[i] = (char)(i % 251);
+    CHECK_OK(file_write(in_tmp("m"), large, sizeof large));
+    if (CHECK_OK(file_map_open(&m, in_tmp("m")))) {
+        CHECK(memcmp(m.data, large, sizeof large) == 0);
+        file_map_drop(&m, m.data + 5000, 90000);
+        CHECK(memcmp(m.data, large, sizeof large) == 0);
+    }
     file_map_close(&m);
     file_map_close(&m);
     CHECK_OK(file_write(in_tmp("m0"), "", 0));

@@ -12,6 +12,7 @@
 #include "train/run/trainer.h"
 
 #define STATE_MAX_BYTES ((size_t)1 << 20)
+#define PIECE_BYTES     ((size_t)1 << 22) /* of a moment, from the file's map to the device */
 
 /* ------------------------------------------------------------------ saving */
 
@@ -180,7 +181,13 @@ static enum ecg_status load_moment(struct trainer *t, const struct safetensors *
     if (e == NULL || e->n != t->optim.n || e->dtype != ST_F32)
         return ecg_fail(ECG_ERR_DATA, "%s: %s is missing or has not the network's %zu values",
                         s->path, name, t->optim.n);
-    return t->ops->upload(t->dev, out, e->data, e->bytes);
+    for (size_t at = 0, n; at < e->bytes; at += n) {
+        n = e->bytes - at < PIECE_BYTES ? e->bytes - at : PIECE_BYTES;
+        const char *from = (const char *)e->data + at;
+        TRY(t->ops->upload(t->dev, (char *)out + at, from, n));
+        file_map_drop(&s->map, from, n);
+    }
+    return ECG_OK;
 }
 
 static enum ecg_status load_moments(struct trainer *t, const char *path) {
