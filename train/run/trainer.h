@@ -51,6 +51,10 @@ struct trainer {
 
 /* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule, feed. */
 enum ecg_status trainer_prepare(struct trainer *t);
+/* The same for a planned network (net1d_plan): without moments and feed. */
+enum ecg_status trainer_plan(struct trainer *t);
+/* What the training part is read with, from t->at on. */
+struct loader_options trainer_loader(const struct trainer *t);
 /* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
