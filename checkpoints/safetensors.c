@@ -16,7 +16,6 @@ _Static_assert(sizeof(size_t) == 8, "tensor sizes need 64 bits");
 #define MAX_HEADER 100000000 /* bytes; the limit of the format's own library */
 #define PREFIX     8         /* bytes of the header's length */
 #define METADATA   "__metadata__"
-#define BUFFER     ((size_t)1 << 20) /* bytes on their way from elsewhere into a file */
 
 /* Every dtype of the format. Those without a value of their own in the enum can be listed, but not read. */
 static const struct dtype {
@@ -442,8 +441,8 @@ static enum ecg_status put_bytes(struct file_out *f, const void *data, size_t n)
 static enum ecg_status put_data(struct file_out *f, const struct writer *w, const struct place *p,
                                 char *buffer) {
     if (!w->fetch) return put_bytes(f, p->tensor->data, p->bytes);
-    for (size_t at = 0; at < p->bytes; at += BUFFER) {
-        size_t n = p->bytes - at < BUFFER ? p->bytes - at : BUFFER;
+    for (size_t at = 0; at < p->bytes; at += SAFETENSORS_BUFFER) {
+        size_t n = p->bytes - at < SAFETENSORS_BUFFER ? p->bytes - at : SAFETENSORS_BUFFER;
         TRY(w->fetch(w->context, p->tensor, at, n, buffer));
         TRY(put_bytes(f, buffer, n));
     }
@@ -454,7 +453,7 @@ static enum ecg_status write_file(const char *path, const struct writer *w) {
     struct file_out f = {0};
     char *buffer = NULL;
     enum ecg_status status = ECG_OK;
-    TRY_OUT(MEM_NEW(&buffer, BUFFER));
+    TRY_OUT(MEM_NEW(&buffer, SAFETENSORS_BUFFER));
     TRY_OUT(file_out_open(&f, path));
     TRY_OUT(put_bytes(&f, &w->header_bytes, sizeof w->header_bytes));
     TRY_OUT(put_bytes(&f, w->header, w->header_bytes));

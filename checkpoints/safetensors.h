@@ -13,6 +13,7 @@
 #include "core/status.h"
 
 #define SAFETENSORS_MAX_NDIM 8
+#define SAFETENSORS_BUFFER   ((size_t)1 << 20) /* bytes that writing needs of its own */
 
 enum safetensors_dtype { ST_F32, ST_F64, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL, ST_OTHER };
 

@@ -78,6 +78,12 @@ static enum ecg_status save_moments(struct trainer *t, const char *path) {
     return safetensors_write_from(path, rows, n, NULL, NULL, 0, fetch_moments, t);
 }
 
+enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes) {
+    struct safetensors_out rows[2];
+    size_t n = moments_rows(&t->optim, rows);
+    return safetensors_size(rows, n, NULL, NULL, 0, bytes);
+}
+
 static enum ecg_status save_weights(struct trainer *t, const char *path) {
     return weights_save(path, &t->net, &t->meta);
 }

@@ -67,6 +67,8 @@ void trainer_forget_thresholds(struct trainer *t);
 
 /* state.c: RUN/checkpoints. */
 enum ecg_status trainer_save(struct trainer *t, bool is_best);
+/* How many bytes state.safetensors has; t may be planned. */
+enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes);
 /* Loads checkpoints/last when there is one; *found tells. */
 enum ecg_status trainer_load_last(struct trainer *t, bool *found);
 
