@@ -112,6 +112,10 @@ def small_runs(tmp):
     head = [*sets(head__targets='[age]', data__test='null'), *train, *valid]
     compare('fine-tuning', tmp, [tune, *head], False, weights)
     compare('linear probe', tmp, [tune, *head, *sets(head__freeze='true')], False, weights)
+    # evaluating 32 records at once takes more than training on two
+    compare('test', tmp, [tune, *sets(head__targets='[age]', head__freeze='true', train__steps=3, train__batch_size=2,
+                                      data__train='{path: %s, part: [0, 0.7]}' % data, data__valid='null',
+                                      data__test='{path: %s, part: [0.7, 1]}' % data)], True, weights)
 
 
 def one_record(tmp):

@@ -67,6 +67,8 @@ struct evaluation {
 /* Bytes a record that labels without intervals take while they are evaluated, one label after the other: known entries,
  * sorted scores, ranking. */
 #define EVALUATION_BYTES 48
+/* With intervals each label keeps its ranking. */
+#define EVALUATION_INTERVAL_BYTES 5
 
 /* AUROC and AUPRC from the logits in double, Brier and thresholds from p = 1 / (1 + exp(-logit)). An output that is not
  * finite, or a label other than 0, 1, 255, is ECG_ERR_DATA. */

@@ -11,7 +11,7 @@
 #include "checkpoints/safetensors.h"
 #include "core/file.h"
 #include "core/mem.h"
-#include "train/run/infer.h"
+#include "train/run/evaluate.h"
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
 #include "train/run/trial.h"
@@ -23,6 +23,7 @@
 struct memory {
     size_t parameters, gradients, moments, activations, backward, scratch, batches, validation,
         saving, program, total;
+    size_t test;      /* of the evaluation on data.test, when the rest is gone */
     size_t available; /* of the machine; 0: not known */
 };
 
@@ -100,7 +101,7 @@ static size_t available(void) {
     return (size_t)kib * 1024;
 }
 
-static void count_memory(struct plan *p) {
+static enum ecg_status count_memory(struct plan *p) {
     const struct trainer *t = &p->t;
     const struct net1d_memory *n = &t->net.memory;
     struct memory *m = &p->memory;
@@ -123,6 +124,10 @@ static void count_memory(struct plan *p) {
     m->total = m->parameters + m->gradients + m->moments + m->activations + m->backward +
                m->scratch + m->batches + m->program;
     m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
+    if (t->n_test == 0) return ECG_OK;
+    TRY(evaluate_test_bytes(t, &m->test));
+    if (m->program + m->test > m->total) m->total = m->program + m->test;
+    return ECG_OK;
 }
 
 static enum ecg_status count_disk(struct plan *p) {
@@ -180,6 +185,7 @@ static void print_data(struct plan *p) {
     if (p->has_data) {
         sheet_integer(s, "records_to_train", (int64_t)p->t.train.n);
         sheet_integer(s, "records_to_validate", (int64_t)p->t.valid.n);
+        if (p->t.n_test > 0) sheet_integer(s, "records_to_test", (int64_t)p->t.n_test);
     } else {
         sheet_text(s, "records_to_train", NULL);
         sheet_text(s, "records_to_validate", NULL);
@@ -233,6 +239,7 @@ static void print_memory(struct plan *p) {
     put_bytes(s, "validation", m->validation);
     put_bytes(s, "saving", m->saving);
     put_bytes(s, "program", m->program);
+    if (m->test > 0) put_bytes(s, "test_afterwards", m->test);
     put_bytes(s, "peak_rss", m->total);
     if (m->available > 0) put_bytes(s, "available_now", m->available);
     if (m->available > 0 && m->total > m->available)
@@ -299,7 +306,7 @@ enum ecg_status plan_run(const struct plan_options *o) {
     struct plan p = {.o = o};
     enum ecg_status status;
     TRY_OUT(set_up(&p));
-    count_memory(&p);
+    TRY_OUT(count_memory(&p));
     TRY_OUT(count_disk(&p));
     sheet_begin(&p.sheet, o->json);
     print_network(&p);

@@ -38,13 +38,14 @@ static enum ecg_status check_patients(const struct source *train, const struct s
 }
 
 /* data.test is read after the training: that it is there and holds no patient of it is found before. */
-static enum ecg_status check_test(const struct source *train, const struct config *c) {
+static enum ecg_status check_test(struct trainer *t, const struct config *c) {
     if (c->data.test == NULL) return ECG_OK;
     struct selection_spec spec;
     struct source test = {0};
     enum ecg_status status = config_selection(c->data.test, "data.test", &spec);
     if (status == ECG_OK) status = source_open(&test, &spec, "data.test");
-    if (status == ECG_OK) status = check_patients(train, &test, "data.test");
+    if (status == ECG_OK) status = check_patients(&t->train, &test, "data.test");
+    t->n_test = test.n;
     config_selection_free(&spec);
     source_close(&test);
     return status;
@@ -78,7 +79,7 @@ static enum ecg_status take(struct trainer *t, const struct config *c, const str
     TRY(source_take_columns(&t->train, targets, columns, "data.train"));
     TRY(check_length(&t->train, c->model.length, "data.train"));
     TRY(source_check_known(&t->train, "data.train"));
-    TRY(check_test(&t->train, c));
+    TRY(check_test(t, c));
     if (!t->has_valid) return ECG_OK;
     /* By name from the training part, whose "all columns" decides. */
     struct names same;

@@ -37,6 +37,7 @@ struct trainer {
     struct ops_dev *dev;
     struct source train, valid;
     bool has_valid;
+    size_t n_test; /* records of data.test, which is read after the training; 0: none */
     struct net1d net;
     struct weights_meta meta; /* what goes with the weights into a checkpoint */
     struct objective objective;

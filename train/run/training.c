@@ -28,8 +28,7 @@ static enum ecg_status make_network(struct trainer *t, const struct config *c, b
 
 /* init.weights: the same network, head included. */
 static enum ecg_status load_initial(struct trainer *t, const struct config *c) {
-    TRY(net1d_init_weights(&t->net, (uint64_t)c->init.seed, false));
-    if (c->init.weights == NULL) return ECG_OK;
+    if (c->init.weights == NULL) return net1d_init_weights(&t->net, (uint64_t)c->init.seed, false);
     struct network g = {0};
     enum ecg_status status = network_read(&g, c->init.weights);
     if (status == ECG_OK) status = weights_load(&t->net, &g.file, WEIGHTS_ALL, NULL);
