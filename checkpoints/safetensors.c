@@ -377,57 +377,118 @@ static void put_tensor(struct json_writer *w, const struct place *p, size_t begi
     json_end_object(w);
 }
 
+/* A file on its way out: the tensors in the file's order, and the header, padded, without its length in front. */
+struct writer {
+    struct place *places; /* (n) */
+    size_t n;
+    char *header;
+    uint64_t header_bytes, data_bytes;
+    safetensors_fetch_fn *fetch;
+    void *context;
+};
+
+static void writer_free(struct writer *w) {
+    free(w->places);
+    free(w->header);
+}
+
+/* Appends the spaces that make the header's length a multiple of PREFIX. */
+static enum ecg_status pad_header(const char *path, struct writer *w, const char *text) {
+    size_t length = strlen(text), padding = (PREFIX - length % PREFIX) % PREFIX;
+    w->header_bytes = length + padding;
+    if (w->header_bytes > MAX_HEADER)
+        return ecg_fail(ECG_ERR_FAIL, "%s: the header would be larger than the format allows",
+                        path);
+    TRY(MEM_NEW(&w->header, w->header_bytes));
+    memcpy(w->header, text, length);
+    memset(w->header + length, ' ', padding);
+    return ECG_OK;
+}
+
+static enum ecg_status writer_begin(struct writer *w, const char *path,
+                                    const struct safetensors_out *tensors, size_t n,
+                                    const char *const *meta_keys, const char *const *meta_values,
+                                    size_t n_meta) {
+    enum ecg_status status = ECG_OK;
+    struct json_writer json = {0};
+    char *text = NULL;
+    w->n = n;
+    TRY_OUT(MEM_NEW(&w->places, n));
+    for (size_t i = 0; i < n; i++) TRY_OUT(check_out(path, &tensors[i], &w->places[i]));
+    qsort(w->places, n, sizeof *w->places, by_alignment);
+
+    json_begin_object(&json);
+    if (n_meta) TRY_OUT(put_metadata(&json, meta_keys, meta_values, n_meta));
+    for (size_t i = 0; i < n; i++) {
+        put_tensor(&json, &w->places[i], w->data_bytes);
+        w->data_bytes += w->places[i].bytes;
+    }
+    json_end_object(&json);
+    TRY_OUT(json_writer_take(&json, &text));
+    TRY_OUT(pad_header(path, w, text));
+out:
+    json_writer_free(&json);
+    free(text);
+    return status;
+}
+
 static enum ecg_status put_bytes(struct file_out *f, const void *data, size_t n) {
     if (n && fwrite(data, 1, n, f->stream) != n)
         return ecg_fail(ECG_ERR_IO, "%s: writing failed (is the disk full?)", f->path);
     return ECG_OK;
 }
 
-static enum ecg_status write_file(const char *path, const char *header, const struct place *places,
-                                  size_t n) {
-    static const char spaces[PREFIX] = "        ";
+static enum ecg_status put_data(struct file_out *f, const struct writer *w, const struct place *p,
+                                char *buffer) {
+    if (!w->fetch) return put_bytes(f, p->tensor->data, p->bytes);
+    for (size_t at = 0; at < p->bytes; at += SAFETENSORS_BUFFER) {
+        size_t n = p->bytes - at < SAFETENSORS_BUFFER ? p->bytes - at : SAFETENSORS_BUFFER;
+        TRY(w->fetch(w->context, p->tensor, at, n, buffer));
+        TRY(put_bytes(f, buffer, n));
+    }
+    return ECG_OK;
+}
+
+static enum ecg_status write_file(const char *path, const struct writer *w) {
     struct file_out f = {0};
+    char *buffer = NULL;
     enum ecg_status status = ECG_OK;
-    size_t length = strlen(header), padding = (PREFIX - length % PREFIX) % PREFIX;
-    uint64_t total = length + padding;
-    if (total > MAX_HEADER)
-        return ecg_fail(ECG_ERR_FAIL, "%s: the header would be larger than the format allows",
-                        path);
+    TRY_OUT(MEM_NEW(&buffer, SAFETENSORS_BUFFER));
     TRY_OUT(file_out_open(&f, path));
-    TRY_OUT(put_bytes(&f, &total, sizeof total));
-    TRY_OUT(put_bytes(&f, header, length));
-    TRY_OUT(put_bytes(&f, spaces, padding));
-    for (size_t i = 0; i < n; i++) TRY_OUT(put_bytes(&f, places[i].tensor->data, places[i].bytes));
+    TRY_OUT(put_bytes(&f, &w->header_bytes, sizeof w->header_bytes));
+    TRY_OUT(put_bytes(&f, w->header, w->header_bytes));
+    for (size_t i = 0; i < w->n; i++) TRY_OUT(put_data(&f, w, &w->places[i], buffer));
     TRY_OUT(file_out_commit(&f));
 out:
     file_out_close(&f);
+    free(buffer);
+    return status;
+}
+
+enum ecg_status safetensors_write_from(const char *path, const struct safetensors_out *tensors,
+                                       size_t n, const char *const *meta_keys,
+                                       const char *const *meta_values, size_t n_meta,
+                                       safetensors_fetch_fn *fetch, void *context) {
+    struct writer w = {.fetch = fetch, .context = context};
+    enum ecg_status status = writer_begin(&w, path, tensors, n, meta_keys, meta_values, n_meta);
+    if (status == ECG_OK) status = write_file(path, &w);
+    writer_free(&w);
     return status;
 }
 
 enum ecg_status safetensors_write(const char *path, const struct safetensors_out *tensors, size_t n,
                                   const char *const *meta_keys, const char *const *meta_values,
                                   size_t n_meta) {
-    enum ecg_status status = ECG_OK;
-    struct place *places = NULL;
-    struct json_writer w = {0};
-    char *header = NULL;
-    TRY_OUT(MEM_NEW(&places, n));
-    for (size_t i = 0; i < n; i++) TRY_OUT(check_out(path, &tensors[i], &places[i]));
-    qsort(places, n, sizeof *places, by_alignment);
+    return safetensors_write_from(path, tensors, n, meta_keys, meta_values, n_meta, NULL, NULL);
+}
 
-    json_begin_object(&w);
-    if (n_meta) TRY_OUT(put_metadata(&w, meta_keys, meta_values, n_meta));
-    size_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        put_tensor(&w, &places[i], at);
-        at += places[i].bytes;
-    }
-    json_end_object(&w);
-    TRY_OUT(json_writer_take(&w, &header));
-    TRY_OUT(write_file(path, header, places, n));
-out:
-    json_writer_free(&w);
-    free(header);
-    free(places);
+enum ecg_status safetensors_size(const struct safetensors_out *tensors, size_t n,
+                                 const char *const *meta_keys, const char *const *meta_values,
+                                 size_t n_meta, uint64_t *bytes) {
+    struct writer w = {0};
+    enum ecg_status status =
+        writer_begin(&w, "safetensors", tensors, n, meta_keys, meta_values, n_meta);
+    *bytes = PREFIX + w.header_bytes + w.data_bytes;
+    writer_free(&w);
     return status;
 }

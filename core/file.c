@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -96,6 +97,29 @@ enum ecg_status file_map_open(struct file_map *m, const char *path) {
 void file_map_close(struct file_map *m) {
     if (m->data) munmap((void *)m->data, m->size);
     *m = (struct file_map){0};
+}
+
+void file_map_drop(const struct file_map *m, const void *from, size_t n) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = (size_t)((const char *)from - m->data);
+    size_t first = (begin + page - 1) / page * page, last = (begin + n) / page * page;
+    if (last > first) madvise((void *)(m->data + first), last - first, MADV_DONTNEED);
+}
+
+/* Only what a signal handler may call. */
+static void on_lost_page(int number, siginfo_t *info, void *context) {
+    static const char text[] = "einthoven: error: a file that was being read became shorter\n";
+    (void)context;
+    if (info->si_code != BUS_ADRERR) { /* not ours: the access is repeated, and ends the program */
+        signal(number, SIG_DFL);
+        return;
+    }
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(ecg_exit_code(ECG_ERR_IO));
+    _exit(ecg_exit_code(ECG_ERR_IO));
+}
+
+void file_map_guard(void) {
+    struct sigaction action = {.sa_sigaction = on_lost_page, .sa_flags = SA_SIGINFO};
+    sigaction(SIGBUS, &action, NULL);
 }
 
 /* A target that exists must be a plain file: renaming over /dev/null or a folder is never meant. */

@@ -21,6 +21,11 @@ struct file_map {
 };
 enum ecg_status file_map_open(struct file_map *m, const char *path);
 void file_map_close(struct file_map *m);
+/* Bytes [from, from + n) of the map need not stay in memory; reading them again is fine. */
+void file_map_drop(const struct file_map *m, const void *from, size_t n);
+/* A map is the file itself: a file that somebody else cuts short has no bytes any more where the map is read. From this call
+ * on that ends the program with a message and the exit code of ECG_ERR_IO, not with a signal. For main. */
+void file_map_guard(void);
 
 /* An output that is whole or not there. Until commit, `path` is untouched; close without commit removes
  * the temporary file. Can't be created: ECG_ERR_CREATE; a failing write or sync (disk full): ECG_ERR_IO. */

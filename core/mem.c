@@ -7,6 +7,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LAZY_BYTES ((size_t)4 << 20) /* from here on zeroing is left to the kernel */
+#define HUGE_PAGE  ((uintptr_t)2 << 20)
 
 /* Rounded up to MEM_ALIGN; SIZE_MAX when that does not fit. */
 static size_t round_up(size_t bytes) {
@@ -18,6 +23,21 @@ static enum ecg_status no_memory(size_t n, size_t size) {
     return ecg_fail(ECG_ERR_NOMEM, "out of memory: %zu elements of %zu bytes", n, size);
 }
 
+/* Zeroes a large block without touching it: whole pages are handed back, the kernel gives zeroed ones at their first
+ * use, and large ones where it can (one page fault then stands for 512). What is never used takes no memory. */
+static void zero(char *p, size_t bytes) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)p, end = begin + bytes;
+    uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
+    if (bytes < LAZY_BYTES || madvise((void *)first, last - first, MADV_DONTNEED) != 0) {
+        memset(p, 0, bytes);
+        return;
+    }
+    memset(p, 0, first - begin);
+    memset((void *)last, 0, end - last);
+    uintptr_t huge = (begin + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    madvise((void *)huge, end / HUGE_PAGE * HUGE_PAGE - huge, MADV_HUGEPAGE);
+}
+
 enum ecg_status mem_alloc(void **out, size_t n, size_t size) {
     size_t bytes;
     *out = NULL;
@@ -26,7 +46,7 @@ enum ecg_status mem_alloc(void **out, size_t n, size_t size) {
     if (bytes > PTRDIFF_MAX) return no_memory(n, size);
     void *p = aligned_alloc(MEM_ALIGN, bytes);
     if (!p) return no_memory(n, size);
-    memset(p, 0, bytes);
+    zero(p, bytes);
     *out = p;
     return ECG_OK;
 }

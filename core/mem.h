@@ -14,7 +14,8 @@ extern "C" {
 #define MEM_ALIGN 64 /* bytes; one cache line and one AVX-512 register */
 
 /* Zeroed array of n elements of `size` bytes, MEM_ALIGN aligned; overflow of the product and lack
- * of memory are ECG_ERR_NOMEM. Free with free(). n == 0 gives a valid pointer. */
+ * of memory are ECG_ERR_NOMEM. Free with free(). n == 0 gives a valid pointer. Pages of a large array
+ * become resident when they are first used. */
 enum ecg_status mem_alloc(void **out, size_t n, size_t size);
 
 /* mem_alloc with the type of the pointer: TRY(MEM_NEW(&p, n)). */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Batches read ahead. A ring of four batches: one with the caller, up to three being filled. Workers take pieces of a
+ * Batches read ahead. A ring of four batches, one with the caller and up to three being filled; of two where batches are
+ * large, and no more than there are batches to come. Workers take pieces of a
  * few records, always of the oldest batch that has some left, so the first batch of a run comes as fast as all
  * workers together can read it. What a batch holds is fixed when it is begun, under the lock and in order; workers
  * only fill places, so the sequence does not depend on their number or speed.
  *
- * Batches are counted from the opening: `begun` >= `taken` >= `released`; batch i lives in slot i % RING. */
+ * Batches are counted from the opening: `begun` >= `taken` >= `released`; batch i lives in slot i % ring. */
 #include "data/loader.h"
 
 #include <pthread.h>
@@ -16,7 +17,8 @@
 #include "core/mem.h"
 
 #define RING      4
-#define MAX_PIECE 16 /* records a worker takes at a time */
+#define LARGE     128 /* records of a batch of which two are enough */
+#define MAX_PIECE 16  /* records a worker takes at a time */
 
 struct slot {
     struct batch b;
@@ -30,7 +32,8 @@ struct loader {
     struct dataset *data;
     struct loader_options o;
     size_t record_values, n_batches; /* batches of an epoch */
-    int piece;
+    int piece, ring;                 /* slots in use */
+    void *memory;                    /* of all slots' arrays */
 
     /* guards all below but the records' places in a slot, which their worker owns */
     pthread_mutex_t lock;
@@ -50,7 +53,7 @@ struct loader {
 
 /* Fills in what the next batch will hold. */
 static void begin_batch(struct loader *l) {
-    struct slot *s = &l->slots[l->begun % RING];
+    struct slot *s = &l->slots[l->begun % (size_t)l->ring];
     size_t first = l->next_batch * (size_t)l->o.batch_size, left = l->o.n - first;
     s->b.B = left < (size_t)l->o.batch_size ? (int)left : l->o.batch_size;
     s->b.epoch = l->epoch;
@@ -70,10 +73,10 @@ static void begin_batch(struct loader *l) {
 
 /* A piece of the newest batch, of a new one when that is given out; false when there is none to give. */
 static bool claim(struct loader *l, struct slot **slot, int *first, int *n) {
-    struct slot *s = l->begun > 0 ? &l->slots[(l->begun - 1) % RING] : NULL;
+    struct slot *s = l->begun > 0 ? &l->slots[(l->begun - 1) % (size_t)l->ring] : NULL;
     if (s == NULL || s->n_claimed == s->b.B) {
-        if (l->ended || l->begun == l->released + RING) return false;
-        s = &l->slots[l->begun % RING];
+        if (l->ended || l->begun == l->released + (size_t)l->ring) return false;
+        s = &l->slots[l->begun % (size_t)l->ring];
         begin_batch(l);
     }
     int left = s->b.B - s->n_claimed;
@@ -199,26 +202,55 @@ static enum ecg_status set_start(struct loader *l) {
     return ECG_OK;
 }
 
-static enum ecg_status make_ring(struct loader *l) {
-    size_t n = l->o.n < (size_t)l->o.batch_size ? l->o.n : (size_t)l->o.batch_size, n_values;
-    if (__builtin_mul_overflow(n, l->record_values, &n_values))
-        return ecg_fail(ECG_ERR_NOMEM, "a batch of %zu records does not fit into memory", n);
-    for (int i = 0; i < RING; i++) {
-        struct batch *b = &l->slots[i].b;
-        TRY(MEM_NEW(&b->ecg, n_values));
-        TRY(MEM_NEW(&b->scale, n));
-        TRY(MEM_NEW(&b->labels, n * (size_t)l->o.n_labels));
-        TRY(MEM_NEW(&b->targets, n * (size_t)l->o.n_targets));
-        TRY(MEM_NEW(&b->record, n));
+static size_t batch_records(const struct loader_options *o) {
+    return o->n < (size_t)o->batch_size ? o->n : (size_t)o->batch_size;
+}
+
+static int ring_slots(const struct loader_options *o) {
+    size_t n_batches = (o->n - 1) / (size_t)o->batch_size + 1, slots = RING;
+    if (batch_records(o) >= LARGE) slots = 2;
+    return (int)(!o->repeat && n_batches < slots ? n_batches : slots);
+}
+
+/* The arrays of the ring's batches. */
+static void carve_ring(const struct loader_options *o, size_t record_values, int ring,
+                       struct arena *a, struct slot *slots) {
+    size_t n = batch_records(o);
+    for (int i = 0; i < ring; i++) {
+        struct batch *b = &slots[i].b;
+        b->ecg = arena_carve(a, n * record_values * sizeof *b->ecg);
+        b->scale = arena_carve(a, n * sizeof *b->scale);
+        b->labels = arena_carve(a, n * (size_t)o->n_labels);
+        b->targets = arena_carve(a, n * (size_t)o->n_targets * sizeof *b->targets);
+        b->record = arena_carve(a, n * sizeof *b->record);
     }
+}
+
+size_t loader_bytes(const struct loader_options *o, size_t record_values) {
+    struct arena counted = {0};
+    struct slot slots[RING];
+    carve_ring(o, record_values, ring_slots(o), &counted, slots);
+    return counted.used + o->n * sizeof(size_t);
+}
+
+static enum ecg_status make_ring(struct loader *l) {
+    size_t n = batch_records(&l->o), n_bytes;
+    struct arena a = {0};
+    if (__builtin_mul_overflow(n, l->record_values, &n_bytes) ||
+        __builtin_mul_overflow(n_bytes, RING * sizeof(int16_t), &n_bytes))
+        return ecg_fail(ECG_ERR_NOMEM, "a batch of %zu records does not fit into memory", n);
+    l->ring = ring_slots(&l->o);
+    carve_ring(&l->o, l->record_values, l->ring, &a, l->slots);
+    TRY(mem_alloc(&l->memory, a.used, 1));
+    a = (struct arena){.base = l->memory, .size = a.used};
+    carve_ring(&l->o, l->record_values, l->ring, &a, l->slots);
     return ECG_OK;
 }
 
 /* Signals are for the main thread, so the workers start with all of them blocked. */
 static enum ecg_status start_workers(struct loader *l) {
     int n = l->o.workers > 0 ? l->o.workers : 1;
-    size_t batch = l->o.n < (size_t)l->o.batch_size ? l->o.n : (size_t)l->o.batch_size;
-    size_t share = batch / (size_t)n;
+    size_t share = batch_records(&l->o) / (size_t)n;
     l->piece = share < 1 ? 1 : share < MAX_PIECE ? (int)share : MAX_PIECE;
     TRY(MEM_NEW(&l->threads, (size_t)n));
     sigset_t all, before;
@@ -268,17 +300,10 @@ void loader_close(struct loader *l) {
     pthread_cond_broadcast(&l->can_work);
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->n_threads; i++) pthread_join(l->threads[i], NULL);
-    for (int i = 0; i < RING; i++) {
-        struct batch *b = &l->slots[i].b;
-        free(b->ecg);
-        free(b->scale);
-        free(b->labels);
-        free(b->targets);
-        free(b->record);
-    }
     pthread_mutex_destroy(&l->lock);
     pthread_cond_destroy(&l->can_work);
     pthread_cond_destroy(&l->can_take);
+    free(l->memory);
     free(l->order);
     free(l->threads);
     free(l);
@@ -295,7 +320,7 @@ enum ecg_status loader_next(struct loader *l, struct batch **b) {
         pthread_cond_broadcast(&l->can_work);
     }
     while (!(l->ended && l->taken == l->begun)) {
-        struct slot *next = &l->slots[l->taken % RING];
+        struct slot *next = &l->slots[l->taken % (size_t)l->ring];
         if (l->taken < l->begun && next->n_done == next->b.B) {
             s = next;
             l->taken++;

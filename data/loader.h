@@ -68,6 +68,8 @@ enum ecg_status loader_open(struct loader **l, struct dataset *d, const struct l
 /* *b = NULL at the end. A record that can't be read is the failure of its batch, with shard and record; the next call
  * goes on with the next batch. */
 enum ecg_status loader_next(struct loader *l, struct batch **b);
+/* Bytes of the batches that a loader with these options reads ahead, and of its order; record_values: C * L. */
+size_t loader_bytes(const struct loader_options *o, size_t record_values);
 size_t loader_batches_per_epoch(const struct loader *l);
 void loader_close(struct loader *l); /* joins the workers; NULL is fine */
 

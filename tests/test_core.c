@@ -51,6 +51,41 @@ static void messages(void) {
     CHECK(ecg_exit_code(ECG_OK) == 0 && ecg_exit_code(ECG_ERR_STOPPED) == 75);
 }
 
+/* Resident memory of this process in bytes; 0: not known. */
+static size_t resident(void) {
+    long total = 0, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f == NULL) return 0;
+    if (fscanf(f, "%ld %ld", &total, &pages) != 2) pages = 0;
+    fclose(f);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* A large array is zero wherever it is read, also in memory that was used before, and takes memory only there. */
+static void large_arrays_become_resident_when_used(void) {
+    const size_t n = (size_t)256 << 20;
+    unsigned char *p = NULL;
+    for (int round = 0; round < 3; round++) {
+        size_t before = resident(), odd = n + (size_t)round * 1000;
+        if (!CHECK_OK(MEM_NEW(&p, odd))) return;
+        CHECK((uintptr_t)p % MEM_ALIGN == 0);
+        CHECK(resident() < before + n / 4); /* a sanitizer's own notes take an eighth */
+        for (size_t i = 0; i < odd; i += 4093 * 61) CHECK(p[i] == 0);
+        CHECK(p[0] == 0 && p[odd - 1] == 0);
+        memset(p, 255, (size_t)8 << 20);
+        memset(p + odd - 5000, 255, 5000);
+        free(p);
+    }
+    for (size_t bytes = (size_t)3 << 20; bytes < (size_t)6 << 20; bytes += 500001) {
+        size_t wrong = 0; /* from the heap, which holds what was freed */
+        if (!CHECK_OK(MEM_NEW(&p, bytes))) return;
+        for (size_t i = 0; i < bytes; i++) wrong += p[i] != 0;
+        CHECK(wrong == 0);
+        memset(p, 255, bytes);
+        free(p);
+    }
+}
+
 static void memory(void) {
     double *p = NULL;
     if (!CHECK_OK(MEM_NEW(&p, 1000))) return;
@@ -239,6 +274,7 @@ static void log_lines(void) {
 int main(void) {
     CASE(messages);
     CASE(memory);
+    CASE(large_arrays_become_resident_when_used);
     CASE(arenas);
     CASE(philox_known_answers);
     CASE(random_sequences);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Files: an output is whole or not there, whatever ends the writer (a close, a kill, a full disk), and
  * each kind of failure has its own status with the path in its message. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/mem.h"
 #include "tests/support/check.h"
 
 /* check_tmp()/name; at most four at a time. */
@@ -69,6 +71,18 @@ static void map(void) {
     CHECK_OK(file_write(in_tmp("m"), "hello", 5));
     CHECK_OK(file_map_open(&m, in_tmp("m")));
     CHECK(m.size == 5 && memcmp(m.data, "hello", 5) == 0);
+    file_map_drop(&m, m.data + 1, 3);
+    file_map_drop(&m, m.data, 5);
+    CHECK(memcmp(m.data, "hello", 5) == 0);
+    file_map_close(&m);
+    static char large[100000];
+    for (size_t i = 0; i < sizeof large; i++) large[i] = (char)(i % 251);
+    CHECK_OK(file_write(in_tmp("m"), large, sizeof large));
+    if (CHECK_OK(file_map_open(&m, in_tmp("m")))) {
+        CHECK(memcmp(m.data, large, sizeof large) == 0);
+        file_map_drop(&m, m.data + 5000, 90000);
+        CHECK(memcmp(m.data, large, sizeof large) == 0);
+    }
     file_map_close(&m);
     file_map_close(&m);
     CHECK_OK(file_write(in_tmp("m0"), "", 0));
@@ -77,6 +91,30 @@ static void map(void) {
     file_map_close(&m);
     CHECK_FAILS(file_map_open(&m, in_tmp("none")), ECG_ERR_NOINPUT, "none");
     CHECK_FAILS(file_map_open(&m, check_tmp()), ECG_ERR_DATA, "not a plain file");
+}
+
+/* Another program truncates a file that is mapped here, as `cp` over it does. */
+static void map_of_a_file_cut_short(void) {
+    const char *path = in_tmp("cut");
+    struct file_map m;
+    char *bytes = NULL;
+    if (!CHECK_OK(MEM_NEW(&bytes, 100000))) return;
+    if (!CHECK_OK(file_write(path, bytes, 100000)) || !CHECK_OK(file_map_open(&m, path))) goto out;
+    if (!CHECK(truncate(path, 10) == 0)) goto out;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        int null = open("/dev/null", O_WRONLY);
+        dup2(null, STDERR_FILENO);
+        file_map_guard();
+        _exit(((volatile const char *)m.data)[90000]);
+    }
+    int code = 0;
+    CHECK(child > 0 && waitpid(child, &code, 0) == child);
+    CHECK(WIFEXITED(code) && WEXITSTATUS(code) == ecg_exit_code(ECG_ERR_IO));
+    file_map_close(&m);
+out:
+    free(bytes);
 }
 
 static void whole_or_not_there(void) {
@@ -238,6 +276,7 @@ static void joins(void) {
 int main(void) {
     CASE(read_whole);
     CASE(map);
+    CASE(map_of_a_file_cut_short);
     CASE(whole_or_not_there);
     CASE(refused_outputs);
     CASE(full_disk);

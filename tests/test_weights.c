@@ -295,6 +295,51 @@ static void strict_in_full(void) {
     load_changed(NULL, WEIGHTS_ALL, 4, "dense.weight is [3, 32], not [4, 32]", NULL);
 }
 
+/* Tensors of other formats are converted piece by piece; the largest one here takes five pieces. */
+static void other_formats_in_pieces(void) {
+    struct net1d_config c = small(false, 3);
+    c.filters[1] = 544;
+    struct net1d source, net;
+    struct safetensors s = {0};
+    double *wide = NULL;
+    const char *name = "stage_list.1.block_list.1.conv1.conv.weight";
+    if (!make(&source, &c, 1) || !make(&net, &c, 7)) return;
+    const struct tensor *t = net1d_tensor(&source, name);
+    float *v = place(&source, t);
+    const size_t last = t->n - 1;
+    struct weights_meta none = {0};
+    if (!CHECK(t->n == 544 * 544) || !save_and_open(&source, "wide", &none, &s)) goto out;
+    wide = calloc(t->n, sizeof *wide);
+    struct safetensors_out *rows = calloc(s.n_entries, sizeof *rows);
+    if (!CHECK(wide && rows)) goto out;
+    for (size_t i = 0; i < t->n; i++) wide[i] = v[i];
+    for (size_t i = 0; i < s.n_entries; i++) {
+        const struct safetensors_entry *e = &s.entries[i];
+        rows[i] = (struct safetensors_out){e->name, e->dtype, e->ndim, {0}, e->data};
+        memcpy(rows[i].shape, e->shape, sizeof e->shape);
+    }
+    *row(rows, s.n_entries, name) = (struct safetensors_out){name, ST_F64, 3, {544, 544, 1}, wide};
+    for (int broken = 0; broken < 2; broken++) {
+        struct safetensors other = {0};
+        if (broken) wide[last] = NAN;
+        CHECK_OK(safetensors_write(in_tmp("f64"), rows, s.n_entries, NULL, NULL, 0));
+        if (CHECK_OK(safetensors_open(&other, path)) && !broken) {
+            CHECK_OK(weights_load(&net, &other, WEIGHTS_ALL, NULL));
+            CHECK(count_same(&net, &source) == net.n_tensors);
+        } else {
+            CHECK_FAILS(weights_load(&net, &other, WEIGHTS_ALL, NULL), ECG_ERR_DATA,
+                        "conv1.conv.weight holds nan at element 295935");
+        }
+        safetensors_close(&other);
+    }
+    free(rows);
+out:
+    free(wide);
+    safetensors_close(&s);
+    net1d_free(&source);
+    net1d_free(&net);
+}
+
 static void live_tensors_alone_are_enough(void) {
     struct weights_report r = {0};
     load_changed(without_norms, WEIGHTS_ALL, 3, NULL, &r);
@@ -412,6 +457,7 @@ int main(void) {
     CASE(round_trip);
     CASE(targets_are_targets);
     CASE(strict_in_full);
+    CASE(other_formats_in_pieces);
     CASE(live_tensors_alone_are_enough);
     CASE(backbone_keeps_the_new_head);
     CASE(bad_metadata);

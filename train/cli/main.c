@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "core/conf.h"
+#include "core/file.h"
 #include "core/log.h"
 #include "train/cli/commands.h"
 #include "train/run/version.h"
@@ -23,6 +24,7 @@ static const struct command commands[] = {
     {"inspect", command_inspect, "what is in a shard, a data set, a weights file, a run"},
     {"pretrain", command_pretrain, "train a network from scratch"},
     {"finetune", command_finetune, "a new head on given weights: linear probe or in full"},
+    {"plan", command_plan, "parameters, memory, steps and time of a run, before it runs"},
     {"evaluate", command_evaluate, "metrics of weights on a data set"},
     {"predict", command_predict, "logits and probabilities, a record a row"},
     {"embed", command_embed, "features before the head, a record a row"},
@@ -95,6 +97,7 @@ static enum ecg_status run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     umask(027); /* patients' data is not for everybody on the machine */
+    file_map_guard();
     char *words = join_words(argc, argv);
     if (words != NULL) command_line = words;
     enum ecg_status status = run(argc, argv);

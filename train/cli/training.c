@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * pretrain and finetune. */
+ * pretrain, finetune and plan. */
 #include <signal.h>
 
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
 #include "train/run/config.h"
+#include "train/run/plan.h"
 #include "train/run/trainer.h"
 #include "train/run/training.h"
 
@@ -72,4 +73,38 @@ enum ecg_status command_finetune(int argc, char **argv) {
         "    einthoven finetune configs/finetune.yaml --weights runs/a --out runs/age \\\n"
         "        --set head.targets='[age]'",
         argc, argv);
+}
+
+enum ecg_status command_plan(int argc, char **argv) {
+    struct plan_options o = {0};
+    struct arg_list sets = {0}, operands = {0};
+    const struct arg table[] = {
+        {"set", ARG_LIST, &sets, "KEY=VALUE", "overrides a key of CONFIG; may be given again",
+         false},
+        {"weights", ARG_TEXT, &o.weights, "W", "plan finetune --weights W, not pretrain", false},
+        {"no-time", ARG_FLAG, &o.no_time, NULL, "do not run a few steps to measure their time",
+         false},
+        {"json", ARG_FLAG, &o.json, NULL, "one JSON object, sizes in bytes, times in seconds",
+         false},
+        {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct args args = {
+        "plan CONFIG [--set KEY=VALUE]... [--weights W] [--no-time] [--json]",
+        "What training by CONFIG will need: parameters, work and steps, memory by part and its peak,\n"
+        "checkpoints on disk, and time, measured by a few steps on invented records. Checks all that\n"
+        "the run would check, and writes nothing. Where data.train is not there yet, what only the\n"
+        "data tell is left open.",
+        table,
+        1,
+        1,
+        NULL};
+    bool help;
+    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
+    if (status == ECG_OK && !help) {
+        o.config = operands.v[0];
+        o.sets = sets.v;
+        o.n_sets = sets.n;
+        status = plan_run(&o);
+    }
+    args_free(&args, &operands);
+    return status;
 }

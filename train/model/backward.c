@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * Net1D backward, from dlogits down to the lowest layer that is trained. Three buffers of the largest activation's size
- * carry the gradients of a block:
+ * Net1D backward, from dlogits down to the lowest layer that is trained. Two buffers of the largest activation's size
+ * carry the gradients of a block; more lie where activations of the block have been read for the last time:
  *
  *     g[a] = dy          -> (shortcut) g[b] = dy routed to the input
  *                        -> (gate, SE) g[a] = dh3
- *     conv3: g[a] = dh3  -> g[c] = dh2
- *     conv2: g[c] = dh2  -> g[a] = dh1
- *     conv1: g[a] = dh1  -> g[b] += its part of the input's gradient (with BN by way of g[c])
+ *     conv3: g[a] = dh3  -> h3 = dh2
+ *     conv2: h3 = dh2    -> g[a] = dh1
+ *     conv1: g[a] = dh1  -> g[b] += its part of the input's gradient (with BN by way of h1, which is wide enough:
+ *                           a block never narrows)
  *
- * and a and b change places for the block below. */
+ * and a and b change places for the block below. So a forward pass serves one backward pass. */
 #include "train/model/plan.h"
 
 static bool trains(const struct tensor *w, const struct tensor *b) {
@@ -86,24 +87,27 @@ static enum ecg_status branch_tail_bwd(struct net1d *net, struct net1d_block *b,
 
 /* g[0] = dy on the way in; the gradient at the block's input comes back in g[1] when `go_on`. */
 static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B,
-                                 const struct net1d_pass *pass, bool go_on, void *const g[3]) {
+                                 const struct net1d_pass *pass, bool go_on, void *const g[2]) {
     struct ops_blc in = {B, b->Lin, b->Cin}, mid_in = {B, b->Lin, b->Cmid};
     struct ops_blc mid = {B, b->Lout, b->Cmid};
+    bool is_last = b->index + 1 == net->p->n_blocks; /* its h1, h2, h3 are still there */
+    if (net->config.recompute && !is_last) TRY(forward_branch(net, b, B, pass, true));
     if (go_on)
         TRY(net->ops->shortcut_bwd(net->dev, net->config.precision,
                                    (struct ops_blc){B, b->Lout, b->Cout}, b->Lin, b->Cin, b->S,
                                    b->in, g[0], g[1]));
     TRY(branch_tail_bwd(net, b, B, pass, g[0]));
+    void *dh2 = b->h3, *dn1 = b->h1;
     struct ops_act act = forward_conv_act(net, b, 3, pass);
-    TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], 0, g[2]));
-    TRY(norm_bwd(net, &b->bn3, pass, mid, b->h2, g[2], NULL));
+    TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], 0, dh2));
+    TRY(norm_bwd(net, &b->bn3, pass, mid, b->h2, dh2, NULL));
     act = forward_conv_act(net, b, 2, pass);
-    TRY(conv_bwd(net, &b->conv2, B, &act, b->h1, g[2], 0, g[0]));
+    TRY(conv_bwd(net, &b->conv2, B, &act, b->h1, dh2, 0, g[0]));
     TRY(norm_bwd(net, &b->bn2, pass, mid_in, b->h1, g[0], NULL));
     act = forward_conv_act(net, b, 1, pass);
     if (b->bn1.used && (go_on || norm_trains(&b->bn1))) {
-        TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[0], 0, g[2]));
-        return norm_bwd(net, &b->bn1, pass, in, b->in, g[2], go_on ? g[1] : NULL);
+        TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[0], 0, dn1));
+        return norm_bwd(net, &b->bn1, pass, in, b->in, dn1, go_on ? g[1] : NULL);
     }
     return conv_bwd(net, &b->conv1, B, &act, b->in, g[0], 1, go_on ? g[1] : NULL);
 }
@@ -141,7 +145,9 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
         return ecg_fail(ECG_ERR_FAIL, "net1d: batch of %d in a network planned for 1 .. %d", B,
                         net->max_batch);
     int lowest = lowest_layer(p);
-    void *g[3] = {p->g[0], p->g[1], p->g[2]};
+    if (net->config.head_only && lowest < p->n_blocks)
+        return ecg_fail(ECG_ERR_FAIL, "net1d: a network planned for its head alone trains more");
+    void *g[2] = {p->g[0], p->g[1]};
     TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));

@@ -135,15 +135,20 @@ static enum ecg_status squeeze_excite(struct net1d *net, struct net1d_block *b, 
     return forward_path_scale(net, b, B, b->gate, b->path_gate);
 }
 
+enum ecg_status forward_branch(struct net1d *net, struct net1d_block *b, int B,
+                               const struct net1d_pass *pass, bool again) {
+    if (!again) TRY(normalize(net, &b->bn1, pass, (struct ops_blc){B, b->Lin, b->Cin}, b->in));
+    struct ops_act act1 = forward_conv_act(net, b, 1, pass);
+    TRY(conv(net, &b->conv1, B, pass, &act1, b->in, b->h1, again ? NULL : &b->bn2, NULL));
+    struct ops_act act2 = forward_conv_act(net, b, 2, pass);
+    TRY(conv(net, &b->conv2, B, pass, &act2, b->h1, b->h2, again ? NULL : &b->bn3, NULL));
+    struct ops_act act3 = forward_conv_act(net, b, 3, pass);
+    return conv(net, &b->conv3, B, pass, &act3, b->h2, b->h3, NULL, again ? NULL : b->m);
+}
+
 static enum ecg_status block(struct net1d *net, struct net1d_block *b, int B,
                              const struct net1d_pass *pass) {
-    TRY(normalize(net, &b->bn1, pass, (struct ops_blc){B, b->Lin, b->Cin}, b->in));
-    struct ops_act act1 = forward_conv_act(net, b, 1, pass);
-    TRY(conv(net, &b->conv1, B, pass, &act1, b->in, b->h1, &b->bn2, NULL));
-    struct ops_act act2 = forward_conv_act(net, b, 2, pass);
-    TRY(conv(net, &b->conv2, B, pass, &act2, b->h1, b->h2, &b->bn3, NULL));
-    struct ops_act act3 = forward_conv_act(net, b, 3, pass);
-    TRY(conv(net, &b->conv3, B, pass, &act3, b->h2, b->h3, NULL, b->m));
+    TRY(forward_branch(net, b, B, pass, false));
     const float *gate;
     TRY(squeeze_excite(net, b, B, pass, &gate));
     return net->ops->shortcut_fwd(net->dev, net->config.precision,

@@ -3,20 +3,20 @@
  * 1/sqrt(fan_in) for the weight, and the bias takes the same bound. Numbers are drawn on the host, tensor by tensor,
  * so every backend starts from the same bits. */
 #include <math.h>
-#include <stdlib.h>
 
-#include "core/mem.h"
 #include "core/rng.h"
 #include "train/model/plan.h"
 
+#define PIECE ((size_t)1024) /* values on the host at once */
+
 static enum ecg_status fill(struct net1d *net, const struct tensor *t, float value) {
-    float *host;
-    TRY(MEM_NEW(&host, t->n));
-    for (size_t i = 0; i < t->n; i++) host[i] = value;
-    enum ecg_status status =
-        net->ops->upload(net->dev, tensors_value(net, t), host, t->n * sizeof(float));
-    free(host);
-    return status;
+    float host[PIECE];
+    for (size_t i = 0; i < PIECE; i++) host[i] = value;
+    for (size_t at = 0; at < t->n; at += PIECE) {
+        size_t n = t->n - at < PIECE ? t->n - at : PIECE;
+        TRY(net->ops->upload(net->dev, tensors_value(net, t) + at, host, n * sizeof(float)));
+    }
+    return ECG_OK;
 }
 
 static enum ecg_status init_norm(struct net1d *net, const struct net1d_norm *n) {
@@ -41,15 +41,15 @@ enum ecg_status init_norms(struct net1d *net) {
 
 static enum ecg_status init_uniform(struct net1d *net, const struct tensor *t, double bound,
                                     uint64_t seed) {
-    float *host;
-    TRY(MEM_NEW(&host, t->n));
+    float host[PIECE];
     struct rng r;
     rng_init(&r, seed, RNG_INIT, (uint32_t)(t - net->tensors), 0);
-    for (size_t i = 0; i < t->n; i++) host[i] = (float)((2 * rng_uniform(&r) - 1) * bound);
-    enum ecg_status status =
-        net->ops->upload(net->dev, tensors_value(net, t), host, t->n * sizeof(float));
-    free(host);
-    return status;
+    for (size_t at = 0; at < t->n; at += PIECE) {
+        size_t n = t->n - at < PIECE ? t->n - at : PIECE;
+        for (size_t i = 0; i < n; i++) host[i] = (float)((2 * rng_uniform(&r) - 1) * bound);
+        TRY(net->ops->upload(net->dev, tensors_value(net, t) + at, host, n * sizeof(float)));
+    }
+    return ECG_OK;
 }
 
 static enum ecg_status init_layer(struct net1d *net, const struct tensor *w, const struct tensor *b,

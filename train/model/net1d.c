@@ -103,18 +103,32 @@ int64_t net1d_macs(const struct net1d_config *c) {
     return macs + (int64_t)w.C * c->n_outputs;
 }
 
+static enum ecg_status plan(struct net1d *net) {
+    TRY(net1d_check(&net->config));
+    TRY(check_int("train.batch_size", net->max_batch, 1, MAX_BATCH));
+    TRY(MEM_NEW(&net->p, 1));
+    TRY(plan_shapes(net));
+    TRY(tensors_build(net));
+    if (net->config.head_only) net1d_freeze_backbone(net, true);
+    return plan_count(net);
+}
+
+enum ecg_status net1d_plan(struct net1d *net, const struct net1d_config *config,
+                           const struct ops *ops, struct ops_dev *dev, int max_batch,
+                           bool training) {
+    *net = (struct net1d){
+        .config = *config, .ops = ops, .dev = dev, .max_batch = max_batch, .training = training};
+    enum ecg_status status = plan(net);
+    if (status != ECG_OK) net1d_free(net);
+    return status;
+}
+
 enum ecg_status net1d_create(struct net1d *net, const struct net1d_config *config,
                              const struct ops *ops, struct ops_dev *dev, int max_batch,
                              bool training) {
-    *net = (struct net1d){
-        .config = *config, .ops = ops, .dev = dev, .max_batch = max_batch, .training = training};
     enum ecg_status status;
-    TRY_OUT(net1d_check(config));
-    TRY_OUT(check_int("train.batch_size", max_batch, 1, MAX_BATCH));
-    TRY_OUT(MEM_NEW(&net->p, 1));
-    TRY_OUT(plan_shapes(net));
-    TRY_OUT(tensors_build(net));
-    TRY_OUT(plan_memory(net));
+    TRY_OUT(net1d_plan(net, config, ops, dev, max_batch, training));
+    TRY_OUT(plan_allocate(net));
     TRY_OUT(init_norms(net));
 out:
     if (status != ECG_OK) net1d_free(net);

@@ -25,6 +25,19 @@ struct net1d_config {
     double dropout, drop_path;
     int n_outputs;
     enum ops_dtype precision; /* of activations and their gradients; all else is fp32 */
+    bool recompute; /* training keeps the outputs of the blocks alone and computes what lies between them again in
+                       backward: the same bits, less memory, a third more work */
+    bool head_only; /* training: dense.* alone; the backbone is frozen for good, and memory is that of inference */
+};
+
+/* Bytes of the one allocation, by use. */
+struct net1d_memory {
+    size_t parameters;  /* BN buffers and unused tensors included */
+    size_t gradients;   /* of the parameters */
+    size_t activations; /* the input, and what a forward pass writes and keeps */
+    size_t backward;    /* gradients of activations on their way down */
+    size_t scratch;     /* of the operations, for a batch of max_batch */
+    size_t reserve;     /* more scratch, which only some smaller batches use */
 };
 
 enum tensor_kind {
@@ -55,6 +68,7 @@ struct net1d {
     int max_batch;
     bool training;        /* planned with gradients */
 
+    struct net1d_memory memory;
     struct tensor *tensors;
     size_t n_tensors;
     size_t n_params;      /* floats in the flat arrays below, with padding (every tensor 64-byte aligned, padding 0) */
@@ -77,6 +91,11 @@ enum ecg_status net1d_check(const struct net1d_config *c);
 /* Builds the tensor table, plans and allocates everything for batches up to max_batch. Parameters are zero (BN: 1, 0, 0, 1, 0). */
 enum ecg_status net1d_create(struct net1d *net, const struct net1d_config *config, const struct ops *ops,
                              struct ops_dev *dev, int max_batch, bool training);
+/* The same without the allocation, for what a network would need: table, shapes and `memory` are there, `params` and all
+ * that points into the memory is NULL, and nothing can be run. */
+enum ecg_status net1d_plan(struct net1d *net, const struct net1d_config *config,
+                           const struct ops *ops, struct ops_dev *dev, int max_batch,
+                           bool training);
 void net1d_free(struct net1d *net); /* idempotent, zeroed is fine */
 int net1d_features(const struct net1d_config *c); /* D */
 struct tensor *net1d_tensor(struct net1d *net, const char *name); /* NULL: not there */

@@ -64,9 +64,10 @@ enum ecg_status plan_shapes(struct net1d *net) {
 
 /* ------------------------------------------------------------------ memory */
 
-/* An arena that notices when sizes leave the machine's integers. */
+/* An arena that notices when sizes leave the machine's integers, and counts by use. */
 struct carver {
     struct arena arena;
+    size_t *part; /* of struct net1d_memory, what the next pieces are for */
     bool overflow;
 };
 
@@ -78,7 +79,10 @@ static void *take(struct carver *c, size_t n1, size_t n2, size_t n3) {
         c->overflow = true;
         return NULL;
     }
-    return arena_carve(&c->arena, bytes);
+    size_t before = c->arena.used;
+    void *p = arena_carve(&c->arena, bytes);
+    *c->part += c->arena.used - before;
+    return p;
 }
 
 static void *take_blc(struct carver *c, int B, int L, int C) {
@@ -106,7 +110,8 @@ static size_t area(int L, int C) {
 /* The largest L*C of each kind of buffer, and the widest C. */
 struct extents {
     size_t h13; /* h0, h1, h3 */
-    size_t h2;
+    size_t h1;
+    size_t h2; /* h2, h3: a block's Cmid is its Cout */
     size_t y;
     size_t any;
     size_t width;
@@ -119,6 +124,7 @@ static struct extents measure(const struct net1d *net) {
     for (int i = 0; i < p->n_blocks; i++) {
         const struct net1d_block *b = &p->blocks[i];
         e.h13 = max_size(e.h13, max_size(area(b->Lin, b->Cmid), area(b->Lout, b->Cout)));
+        e.h1 = max_size(e.h1, area(b->Lin, b->Cmid));
         e.h2 = max_size(e.h2, area(b->Lout, b->Cmid));
         e.y = max_size(e.y, area(b->Lout, b->Cout));
         e.width = max_size(e.width, (size_t)b->Cout);
@@ -180,28 +186,53 @@ static void carve_block(const struct net1d *net, struct carver *c, struct net1d_
     if (net->training && b->drop_path > 0) b->path_gate = take_blc(c, B, 1, b->Cout);
 }
 
+/* A block's h1, h2, h3, its own or, to be computed again, one set for all. */
+static void carve_branches(struct net1d *net, struct carver *c, const struct extents *e) {
+    struct net1d_private *p = net->p;
+    struct net1d_block all = {0};
+    if (net->config.recompute) {
+        all.h1 = take_area(net, c, e->h1);
+        all.h2 = take_area(net, c, e->h2);
+        all.h3 = take_area(net, c, e->h2);
+    }
+    for (int i = 0; i < p->n_blocks; i++) {
+        struct net1d_block *b = &p->blocks[i];
+        bool own = !net->config.recompute;
+        b->h1 = own ? take_act(net, c, b->Lin, b->Cmid) : all.h1;
+        b->h2 = own ? take_act(net, c, b->Lout, b->Cmid) : all.h2;
+        b->h3 = own ? take_act(net, c, b->Lout, b->Cout) : all.h3;
+    }
+}
+
 static void carve_training(struct net1d *net, struct carver *c, const struct extents *e) {
     struct net1d_private *p = net->p;
-    int B = net->max_batch;
-    size_t n = (size_t)B;
     p->h0 = take_act(net, c, p->stem.shape.Lout, p->stem.shape.Cout);
     p->y0 = take_act(net, c, p->stem.shape.Lout, p->stem.shape.Cout);
     void *in = p->y0;
     for (int i = 0; i < p->n_blocks; i++) {
         struct net1d_block *b = &p->blocks[i];
         b->in = in;
-        b->h1 = take_act(net, c, b->Lin, b->Cmid);
-        b->h2 = take_act(net, c, b->Lout, b->Cmid);
-        b->h3 = take_act(net, c, b->Lout, b->Cout);
         b->y = in = take_act(net, c, b->Lout, b->Cout);
     }
-    for (int i = 0; i < 3; i++) p->g[i] = take_area(net, c, e->any);
+    carve_branches(net, c, e);
+}
+
+/* What the gradients need, those of the head alone or all. */
+static void carve_backward(struct net1d *net, struct carver *c, const struct extents *e) {
+    struct net1d_private *p = net->p;
+    int B = net->max_batch;
+    size_t n = (size_t)B;
+    c->part = &net->memory.backward;
     net->dlogits = take_blc(c, B, 1, p->dense.N);
-    p->dfeatures = take_blc(c, B, 1, p->dense.K);
-    p->dgate = take(c, n, e->width, 1);
-    p->dm = take(c, n, e->width, 1);
     p->zeros = take(c, n, e->width, 1);
     if (net->config.drop_path > 0) p->path_factor = take(c, n, e->width, 1);
+    if (!net->config.head_only) {
+        for (int i = 0; i < 2; i++) p->g[i] = take_area(net, c, e->any);
+        p->dfeatures = take_blc(c, B, 1, p->dense.K);
+        p->dgate = take(c, n, e->width, 1);
+        p->dm = take(c, n, e->width, 1);
+    }
+    c->part = &net->memory.gradients;
     net->grads = take(c, net->n_params, 1, 1);
 }
 
@@ -220,39 +251,52 @@ static void carve_inference(struct net1d *net, struct carver *c, const struct ex
     }
 }
 
-static void carve_all(struct net1d *net, struct carver *c, size_t scratch) {
+static void carve_all(struct net1d *net, struct carver *c) {
     struct net1d_private *p = net->p;
     struct extents e = measure(net);
     int B = net->max_batch;
+    net->memory = (struct net1d_memory){0};
+    c->part = &net->memory.parameters;
     net->params = take(c, net->n_params, 1, 1);
     net->extras = take(c, net->n_extras, 1, 1);
+    c->part = &net->memory.activations;
     net->x = take_act(net, c, net->config.length, net->config.n_leads);
     net->features = take_blc(c, B, 1, p->dense.K);
     net->logits = take_blc(c, B, 1, p->dense.N);
     carve_norm(c, &p->first_bn);
     for (int i = 0; i < p->n_blocks; i++) carve_block(net, c, &p->blocks[i]);
-    if (net->training)
+    if (net->training && !net->config.head_only)
         carve_training(net, c, &e);
     else
         carve_inference(net, c, &e);
-    p->ws.n = scratch;
-    p->ws.p = take(c, scratch / sizeof(float) + 1, 1, 1);
+    if (net->training) carve_backward(net, c, &e);
+    c->part = &net->memory.scratch;
+    p->ws.p = take(c, p->ws.n / sizeof(float) + 1, 1, 1);
 }
 
-enum ecg_status plan_memory(struct net1d *net) {
-    struct net1d_private *p = net->p;
-    size_t scratch = scratch_bytes(net);
+enum ecg_status plan_count(struct net1d *net) {
     struct carver c = {.overflow = false};
-    carve_all(net, &c, scratch);
-    if (c.overflow)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "model of length %d for batches of %d needs more memory than can be "
-                        "addressed: lower train.batch_size or model.filters",
-                        net->config.length, net->max_batch);
-    size_t bytes = c.arena.used;
-    TRY(net->ops->alloc(net->dev, &p->memory, bytes));
-    c.arena = (struct arena){.base = p->memory, .size = bytes};
-    carve_all(net, &c, scratch);
+    size_t used = scratch_for(net, net->max_batch);
+    net->p->ws.n = scratch_bytes(net);
+    carve_all(net, &c);
+    net->p->bytes = c.arena.used;
+    net->memory.reserve = net->p->ws.n - used;
+    net->memory.scratch -= net->memory.reserve;
+    if (!c.overflow) return ECG_OK;
+    return ecg_fail(ECG_ERR_CONFIG,
+                    "model of length %d for batches of %d needs more memory than can be "
+                    "addressed: lower train.batch_size or model.filters",
+                    net->config.length, net->max_batch);
+}
+
+enum ecg_status plan_allocate(struct net1d *net) {
+    struct net1d_private *p = net->p;
+    struct net1d_memory counted = net->memory;
+    struct carver c = {.overflow = false};
+    TRY(net->ops->alloc(net->dev, &p->memory, p->bytes));
+    c.arena = (struct arena){.base = p->memory, .size = p->bytes};
+    carve_all(net, &c);
+    net->memory = counted;
     if (net->training && net->config.drop_path > 0)
         TRY(MEM_NEW(&p->path_factor_host, (size_t)net->max_batch * measure(net).width));
     return ECG_OK;

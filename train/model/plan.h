@@ -3,7 +3,8 @@
  * their buffers in the one arena.
  *
  * Training keeps what backward reads: the pre-activations h1, h2, h3 and the output y of every block (Swish is computed
- * again on the way into each convolution). Inference passes all blocks through four buffers. */
+ * again on the way into each convolution). With config.recompute all blocks share one h1, h2 and h3, which backward
+ * fills again, block by block. Inference passes all blocks through four buffers. */
 #ifndef TRAIN_MODEL_PLAN_H
 #define TRAIN_MODEL_PLAN_H
 
@@ -41,9 +42,9 @@ struct net1d_block {
     struct net1d_norm bn1, bn2, bn3; /* of the inputs of conv1, conv2, conv3 */
     struct net1d_linear fc1, fc2;
     void *in;         /* (B, Lin, Cin) the previous block's y */
-    void *h1;         /* (B, Lin, Cmid) */
+    void *h1;         /* (B, Lin, Cmid); at the end of the block's backward, gradients */
     void *h2;         /* (B, Lout, Cmid) */
-    void *h3;         /* (B, Lout, Cout) */
+    void *h3;         /* (B, Lout, Cout); from the middle of the block's backward on, gradients */
     void *y;          /* (B, Lout, Cout) */
     float *m;         /* (B, Cout) mean of h3 over time */
     float *z;         /* (B, H) fc1's output */
@@ -53,6 +54,7 @@ struct net1d_block {
 
 struct net1d_private {
     void *memory; /* the one allocation that everything below and in struct net1d is carved from */
+    size_t bytes; /* its size */
     struct net1d_conv stem;
     struct net1d_norm first_bn;
     void *h0; /* (B, L0, base) the stem's convolution */
@@ -63,7 +65,7 @@ struct net1d_private {
 
     struct ops_ws ws;
     /* backward */
-    void *g[3];       /* (B, largest L*C) each: gradients on their way down */
+    void *g[2];       /* (B, largest L*C) each: gradients on their way down */
     float *dfeatures; /* (B, D) */
     float *dgate;     /* (B, largest Cout) */
     float *dm;        /* (B, largest Cout) */
@@ -75,8 +77,10 @@ struct net1d_private {
 
 /* Fills the layers' shapes; allocates p->blocks. */
 enum ecg_status plan_shapes(struct net1d *net);
-/* Allocates parameters, gradients and buffers once and hands out the pieces. Needs shapes and tensor table. */
-enum ecg_status plan_memory(struct net1d *net);
+/* Counts parameters, gradients and buffers into net->memory. Needs shapes and tensor table. */
+enum ecg_status plan_count(struct net1d *net);
+/* Allocates once what was counted and hands out the pieces. */
+enum ecg_status plan_allocate(struct net1d *net);
 /* Builds the tensor table and points every layer to its rows. */
 enum ecg_status tensors_build(struct net1d *net);
 
@@ -92,6 +96,10 @@ struct ops_act forward_act(const struct net1d *net, const struct net1d_norm *nor
                            const struct net1d_pass *pass);
 struct ops_act forward_conv_act(const struct net1d *net, const struct net1d_block *b, int conv,
                                 const struct net1d_pass *pass);
+/* A block's three convolutions, from b->in to h1, h2, h3. `again`: in backward, by the statistics that the forward pass
+ * left, which stay as they are. */
+enum ecg_status forward_branch(struct net1d *net, struct net1d_block *b, int B,
+                               const struct net1d_pass *pass, bool again);
 /* Whether BN normalises by this batch's statistics. */
 bool forward_batch_statistics(const struct net1d_pass *pass);
 /* Whether blocks drop samples in this pass. */

@@ -59,6 +59,8 @@ static const char *shape_text(char text[160], const int64_t *shape, int ndim) {
 
 /* ---- loading ---- */
 
+#define PIECE ((size_t)1 << 16) /* values converted at once */
+
 struct loading {
     struct net1d *net;
     const struct safetensors *s;
@@ -119,30 +121,69 @@ static enum ecg_status check_all(struct loading *l) {
         u->n ? ": " : "", u->text);
 }
 
-static enum ecg_status check_finite(const struct loading *l, const struct tensor *t,
-                                    const float *v) {
-    for (size_t i = 0; i < t->n; i++)
-        if (!isfinite(v[i]))
+/* Values of tensor t from element `at` on: the file's own floats where they lie, else the next PIECE of them as floats in
+ * `piece`. */
+static enum ecg_status next_values(const struct loading *l, const struct safetensors_entry *e,
+                                   size_t at, float *piece, const void **values, size_t *n) {
+    *n = e->n - at;
+    *values = (const char *)e->data + at * sizeof(float);
+    if (e->dtype == ST_F32) return ECG_OK;
+    if (*n > PIECE) *n = PIECE;
+    *values = piece;
+    struct safetensors_entry part = *e;
+    part.n = *n;
+    part.data = (const char *)e->data + at * (e->bytes / e->n);
+    return safetensors_to_f32(l->s, &part, piece);
+}
+
+/* In a file the floats may lie at any address. */
+static enum ecg_status check_finite(const struct loading *l, const struct tensor *t, size_t first,
+                                    const char *values, size_t n) {
+    uint32_t worst = 0; /* the largest exponent: all ones is infinity or NaN */
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, values + i * sizeof bits, sizeof bits);
+        bits &= 0x7f800000u;
+        worst = bits > worst ? bits : worst;
+    }
+    if (worst < 0x7f800000u) return ECG_OK;
+    for (size_t i = 0; i < n; i++) {
+        float v;
+        memcpy(&v, values + i * sizeof v, sizeof v);
+        if (!isfinite(v))
             return ecg_fail(ECG_ERR_DATA,
                             "%s: tensor %s holds %g at element %zu: these weights are broken",
-                            l->s->path, t->name, (double)v[i], i);
+                            l->s->path, t->name, (double)v, first + i);
+    }
     return ECG_OK;
 }
 
-/* Numbers of all tensors, converted: checked in the first round, copied in the second. */
-static enum ecg_status copy_all(const struct loading *l, float *host, bool copy) {
+static enum ecg_status check_or_copy(const struct loading *l, const struct tensor *t,
+                                     const struct safetensors_entry *e, bool copy, float *piece) {
+    const struct net1d *net = l->net;
+    size_t n;
+    for (size_t at = 0; at < t->n; at += n) {
+        const void *values;
+        TRY(next_values(l, e, at, piece, &values, &n));
+        if (copy)
+            TRY(net->ops->upload(net->dev, place(net, t) + at, values, n * sizeof(float)));
+        else if (!is_unused(net, t))
+            TRY(check_finite(l, t, at, values, n));
+    }
+    return ECG_OK;
+}
+
+/* All tensors: checked in the first round, copied in the second. */
+static enum ecg_status copy_all(const struct loading *l, bool copy, float *piece) {
     for (size_t i = 0; i < l->net->n_tensors; i++) {
         const struct tensor *t = &l->net->tensors[i];
         const struct safetensors_entry *e = safetensors_find(l->s, t->name);
         if (!e || !wanted(l, t)) continue;
-        if (t->kind == TENSOR_COUNTER) {
-            if (copy) memcpy(&l->net->counters[t->offset], e->data, sizeof(int64_t));
-            continue;
-        }
-        TRY(safetensors_to_f32(l->s, e, host));
-        if (!copy && !is_unused(l->net, t)) TRY(check_finite(l, t, host));
-        if (copy)
-            TRY(l->net->ops->upload(l->net->dev, place(l->net, t), host, t->n * sizeof *host));
+        if (t->kind != TENSOR_COUNTER)
+            TRY(check_or_copy(l, t, e, copy, piece));
+        else if (copy)
+            memcpy(&l->net->counters[t->offset], e->data, sizeof(int64_t));
+        if (copy) file_map_drop(&l->s->map, e->data, e->bytes);
     }
     return ECG_OK;
 }
@@ -159,66 +200,83 @@ static void log_report(const struct loading *l) {
              r->head_replaced ? ", head replaced" : "");
 }
 
-static size_t largest_tensor(const struct net1d *net) {
-    size_t n = 1;
-    for (size_t i = 0; i < net->n_tensors; i++)
-        if (net->tensors[i].n > n) n = net->tensors[i].n;
-    return n;
-}
-
 enum ecg_status weights_load(struct net1d *net, const struct safetensors *s, enum weights_mode mode,
                              struct weights_report *report) {
     struct loading l = {.net = net, .s = s, .mode = mode};
-    float *host = NULL;
+    float *piece = NULL;
     enum ecg_status status = ECG_OK;
     TRY_OUT(MEM_NEW(&l.used, s->n_entries));
     TRY_OUT(check_all(&l));
-    TRY_OUT(MEM_NEW(&host, largest_tensor(net)));
-    TRY_OUT(copy_all(&l, host, false));
-    TRY_OUT(copy_all(&l, host, true));
+    TRY_OUT(MEM_NEW(&piece, PIECE));
+    TRY_OUT(copy_all(&l, false, piece));
+    TRY_OUT(copy_all(&l, true, piece));
     log_report(&l);
     if (report) *report = l.report;
 out:
-    free(host);
+    free(piece);
     free(l.used);
     return status;
 }
 
 /* ---- saving ---- */
 
-/* One row of the file for each row of the table; the floats are fetched into `host` one after the other. */
-static enum ecg_status fetch(const struct net1d *net, struct safetensors_out *out, float *host) {
+/* The table as rows of a file, and the metadata. */
+struct saving {
+    struct safetensors_out *rows; /* (net->n_tensors) */
+    struct weights_text text;
+};
+
+static void saving_free(struct saving *s) {
+    weights_text_free(&s->text);
+    free(s->rows);
+}
+
+static enum ecg_status saving_make(struct saving *s, const struct net1d *net,
+                                   const struct weights_meta *meta) {
+    TRY(MEM_NEW(&s->rows, net->n_tensors));
     for (size_t i = 0; i < net->n_tensors; i++) {
         const struct tensor *t = &net->tensors[i];
-        out[i] = (struct safetensors_out){.name = t->name, .dtype = ST_F32, .ndim = t->ndim};
-        memcpy(out[i].shape, t->shape, sizeof *t->shape * (size_t)t->ndim);
-        if (t->kind == TENSOR_COUNTER) {
-            out[i].dtype = ST_I64;
-            out[i].data = &net->counters[t->offset];
-        } else {
-            TRY(net->ops->download(net->dev, host, place(net, t), t->n * sizeof *host));
-            out[i].data = host;
-            host += t->n;
-        }
+        bool is_counter = t->kind == TENSOR_COUNTER;
+        s->rows[i] = (struct safetensors_out){
+            .name = t->name, .dtype = is_counter ? ST_I64 : ST_F32, .ndim = t->ndim};
+        memcpy(s->rows[i].shape, t->shape, sizeof *t->shape * (size_t)t->ndim);
+        if (is_counter)
+            s->rows[i].data = &net->counters[t->offset];
+        else if (net->params != NULL)
+            s->rows[i].data = place(net, t);
     }
+    return weights_text_make(&s->text, &net->config, meta);
+}
+
+/* The counters lie on the host, all else where the backend has it. */
+static enum ecg_status fetch(void *context, const struct safetensors_out *t, size_t from, size_t n,
+                             void *to) {
+    const struct net1d *net = context;
+    const char *data = (const char *)t->data + from;
+    if (t->dtype != ST_I64) return net->ops->download(net->dev, to, data, n);
+    memcpy(to, data, n);
     return ECG_OK;
 }
 
 enum ecg_status weights_save(const char *path, const struct net1d *net,
                              const struct weights_meta *meta) {
-    struct safetensors_out *out = NULL;
-    struct weights_text text = {0};
-    float *host = NULL;
-    enum ecg_status status = ECG_OK;
-    TRY_OUT(MEM_NEW(&out, net->n_tensors));
-    TRY_OUT(MEM_NEW(&host, net->n_params + net->n_extras));
-    TRY_OUT(fetch(net, out, host));
-    TRY_OUT(weights_text_make(&text, &net->config, meta));
-    TRY_OUT(safetensors_write(path, out, net->n_tensors, text.keys,
-                              (const char *const *)text.values, text.n));
-out:
-    weights_text_free(&text);
-    free(host);
-    free(out);
+    struct saving s = {0};
+    enum ecg_status status = saving_make(&s, net, meta);
+    if (status == ECG_OK)
+        status = safetensors_write_from(path, s.rows, net->n_tensors, s.text.keys,
+                                        (const char *const *)s.text.values, s.text.n, fetch,
+                                        (void *)net);
+    saving_free(&s);
+    return status;
+}
+
+enum ecg_status weights_size(const struct net1d *net, const struct weights_meta *meta,
+                             uint64_t *bytes) {
+    struct saving s = {0};
+    enum ecg_status status = saving_make(&s, net, meta);
+    if (status == ECG_OK)
+        status = safetensors_size(s.rows, net->n_tensors, s.text.keys,
+                                  (const char *const *)s.text.values, s.text.n, bytes);
+    saving_free(&s);
     return status;
 }

@@ -62,5 +62,8 @@ enum ecg_status weights_load(struct net1d *net, const struct safetensors *s, enu
  * einthoven.preset, einthoven.normalize, einthoven.thresholds (JSON). Atomic. */
 enum ecg_status weights_save(const char *path, const struct net1d *net,
                              const struct weights_meta *meta);
+/* How many bytes that file would have; the network may be a plan (net1d_plan). */
+enum ecg_status weights_size(const struct net1d *net, const struct weights_meta *meta,
+                             uint64_t *bytes);
 
 #endif

@@ -39,19 +39,34 @@ static enum ecg_status make_ranges(struct optim *o, const struct net1d *net) {
     return ECG_OK;
 }
 
-enum ecg_status optim_create(struct optim *o, const struct optim_config *config,
-                             struct net1d *net) {
+enum ecg_status optim_plan(struct optim *o, const struct optim_config *config, struct net1d *net) {
     *o = (struct optim){.config = *config,
                         .ops = net->ops,
                         .dev = net->dev,
                         .params = net->params,
                         .grads = net->grads,
                         .n = net->n_params};
+    enum ecg_status status = make_ranges(o, net);
+    if (status != ECG_OK) optim_free(o);
+    return status;
+}
+
+int optim_moments(const struct optim *o) {
+    return o->config.kind == OPTIM_SGD ? 1 : 2;
+}
+
+size_t optim_used_bytes(const struct optim *o) {
+    size_t n = 0;
+    for (size_t i = 0; i < o->n_ranges; i++) n += o->ranges[i].n;
+    return n * sizeof(float);
+}
+
+enum ecg_status optim_create(struct optim *o, const struct optim_config *config,
+                             struct net1d *net) {
     enum ecg_status status;
-    TRY_OUT(make_ranges(o, net));
+    TRY_OUT(optim_plan(o, config, net));
     TRY_OUT(o->ops->alloc(o->dev, (void **)&o->m, o->n * sizeof(float)));
-    if (config->kind != OPTIM_SGD)
-        TRY_OUT(o->ops->alloc(o->dev, (void **)&o->v, o->n * sizeof(float)));
+    if (optim_moments(o) > 1) TRY_OUT(o->ops->alloc(o->dev, (void **)&o->v, o->n * sizeof(float)));
 out:
     if (status != ECG_OK) optim_free(o);
     return status;
@@ -98,7 +113,11 @@ enum ecg_status optim_unit_rows(struct optim *o, size_t offset, size_t width, in
 }
 
 enum ecg_status optim_zero_grad(struct optim *o) {
-    return o->ops->fill_zero(o->dev, o->grads, o->n * sizeof(float));
+    for (size_t i = 0; i < o->n_ranges; i++) {
+        const struct optim_range *r = &o->ranges[i];
+        TRY(o->ops->fill_zero(o->dev, o->grads + r->offset, r->n * sizeof(float)));
+    }
+    return ECG_OK;
 }
 
 enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {

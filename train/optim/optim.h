@@ -58,6 +58,11 @@ struct optim_rates {
 
 /* `net` was created for training and outlives the optimiser. Nothing left to train: ECG_ERR_CONFIG. */
 enum ecg_status optim_create(struct optim *o, const struct optim_config *config, struct net1d *net);
+/* The same without the moments, for what they would take; `net` may be a plan (net1d_plan). */
+enum ecg_status optim_plan(struct optim *o, const struct optim_config *config, struct net1d *net);
+/* Bytes of one moment, or of the gradients, that belong to what is trained: the rest is never used. */
+size_t optim_used_bytes(const struct optim *o);
+int optim_moments(const struct optim *o); /* how many: m alone, or m and v */
 void optim_free(struct optim *o); /* idempotent, zeroed is fine */
 
 /* Trains each of `rows` consecutive rows of `width` parameters at `offset` as if it were divided by unit[row] (> 0): for heads

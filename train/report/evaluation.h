@@ -64,6 +64,12 @@ struct evaluation {
     struct interval macro_auroc_ci, macro_auprc_ci;
 };
 
+/* Bytes a record that labels without intervals take while they are evaluated, one label after the other: known entries,
+ * sorted scores, ranking. */
+#define EVALUATION_BYTES 48
+/* With intervals each label keeps its ranking. */
+#define EVALUATION_INTERVAL_BYTES 5
+
 /* AUROC and AUPRC from the logits in double, Brier and thresholds from p = 1 / (1 + exp(-logit)). An output that is not
  * finite, or a label other than 0, 1, 255, is ECG_ERR_DATA. */
 enum ecg_status evaluation_run(struct evaluation *e, const struct evaluation_input *in);

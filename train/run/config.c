@@ -105,6 +105,8 @@ const struct conf_option config_options[] = {
     OPTION(
         train.precision, CONF_CHOICE, "fp32", CONFIG_PRECISION_CHOICES, 0, 0,
         "format of the activations; bf16: half the memory, faster where the processor multiplies bf16 (else slower)"),
+    OPTION(train.recompute, CONF_BOOL, "false", NULL, 0, 0,
+           "true: less memory for activations, a third more work, the same bits"),
     OPTION(train.device, CONF_STRING, "cpu", NULL, 0, 0, "cpu, cuda, ref (the slow oracle)"),
     OPTION(init.weights, CONF_STRING, "null", NULL, 0, 0, "start from these weights, same head"),
     OPTION(init.seed, CONF_INT, "-1", NULL, -1, HUGE_INT, "initial weights; -1: train.seed"),
@@ -194,7 +196,8 @@ enum ecg_status config_model(const struct config *c, int n_leads, int length, in
                                    .dropout = c->model.dropout,
                                    .drop_path = c->model.drop_path,
                                    .n_outputs = n_outputs,
-                                   .precision = (enum ops_dtype)c->train.precision};
+                                   .precision = (enum ops_dtype)c->train.precision,
+                                   .recompute = c->train.recompute};
     for (int i = 0; i < model->n_stages; i++) {
         model->filters[i] = (int)c->model.filters.v[i];
         model->blocks[i] = (int)c->model.blocks.v[i];

@@ -62,6 +62,7 @@ struct config {
             threads;
         double clip_norm;
         int precision; /* enum ops_dtype */
+        bool recompute;
         char *device;
     } train;
     struct {

@@ -19,6 +19,10 @@
 #include "train/run/infer.h"
 #include "train/run/network.h"
 #include "train/run/source.h"
+#include "train/run/trainer.h"
+
+#define TEST_BATCH 32 /* records at a time at the end of a run */
+#define ID_BYTES   32 /* a record's id with what its allocation costs, about */
 
 /* What is evaluated: outputs of the network (all, or those asked for) and their names. */
 struct subject {
@@ -298,8 +302,22 @@ enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec
         .device = c->train.device,
         .precision = conf_choice_name(config_options, "train.precision", c->train.precision),
         .threads = (int)c->train.threads,
-        .batch = 32};
+        .batch = TEST_BATCH};
     enum ecg_status status = evaluate(&o, spec);
     free(out);
     return status;
+}
+
+enum ecg_status evaluate_test_bytes(const struct trainer *t, size_t *bytes) {
+    struct source test = t->train;
+    struct net1d net;
+    test.n = t->n_test;
+    TRY(net1d_plan(&net, &t->net.config, t->ops, t->dev, source_batch(&test, TEST_BATCH), false));
+    const struct net1d_memory *m = &net.memory;
+    size_t k = (size_t)net.config.n_outputs;
+    size_t row = sizeof(char *) + ID_BYTES + sizeof(uint64_t) + k * (sizeof(float) + sizeof(float));
+    *bytes = m->parameters + m->activations + m->scratch + infer_bytes(&net, &test, 1) +
+             test.n * (row + EVALUATION_BYTES + k * EVALUATION_INTERVAL_BYTES);
+    net1d_free(&net);
+    return ECG_OK;
 }

@@ -6,6 +6,8 @@
 #include "core/status.h"
 #include "train/run/config.h"
 
+struct trainer;
+
 struct evaluate_options {
     const char *weights; /* safetensors file, checkpoint or run folder */
     const char *data;    /* a path, or {path: DIR, fold: 9} */
@@ -21,5 +23,7 @@ enum ecg_status evaluate_run(const struct evaluate_options *o);
 /* The end of a run with data.test: its best weights on that part, into RUN/test. */
 enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec,
                               const struct config *c);
+/* Bytes that it takes, the program aside, with every part at its largest; t may be planned. */
+enum ecg_status evaluate_test_bytes(const struct trainer *t, size_t *bytes);
 
 #endif

@@ -4,31 +4,43 @@
 
 #include <string.h>
 
+#include "core/mem.h"
+
+static void carve(struct feed *f, struct arena *a) {
+    const struct feed_format *m = &f->format;
+    size_t B = (size_t)f->net->max_batch;
+    size_t samples = (size_t)m->n_file_leads * (size_t)m->length;
+    size_t entries = B * (size_t)m->n_columns;
+    f->ecg = arena_carve(a, B * samples * sizeof(int16_t));
+    f->scale = arena_carve(a, B * sizeof(float));
+    if (m->targets)
+        f->targets = arena_carve(a, entries * sizeof(float));
+    else
+        f->labels = arena_carve(a, entries);
+}
+
+size_t feed_bytes(const struct net1d *net, const struct feed_format *format) {
+    struct feed f = {.net = (struct net1d *)net, .format = *format};
+    struct arena counted = {0};
+    carve(&f, &counted);
+    return counted.used;
+}
+
 enum ecg_status feed_create(struct feed *f, struct net1d *net, const struct feed_format *format,
                             enum ops_normalize normalize) {
     *f = (struct feed){.net = net, .normalize = normalize, .format = *format};
-    const struct ops *ops = net->ops;
-    size_t B = (size_t)net->max_batch,
-           samples = (size_t)f->format.n_file_leads * (size_t)f->format.length;
-    size_t entries = B * (size_t)f->format.n_columns;
-    enum ecg_status status = ops->alloc(net->dev, (void **)&f->ecg, B * samples * sizeof(int16_t));
-    if (status == ECG_OK) status = ops->alloc(net->dev, (void **)&f->scale, B * sizeof(float));
-    if (status == ECG_OK && f->format.n_columns > 0)
-        status = f->format.targets
-                     ? ops->alloc(net->dev, (void **)&f->targets, entries * sizeof(float))
-                     : ops->alloc(net->dev, (void **)&f->labels, entries);
-    if (status != ECG_OK) feed_free(f);
+    size_t bytes = feed_bytes(net, format);
+    enum ecg_status status = net->ops->alloc(net->dev, &f->memory, bytes);
+    struct arena a = {.base = f->memory, .size = bytes};
+    if (status == ECG_OK)
+        carve(f, &a);
+    else
+        feed_free(f);
     return status;
 }
 
 void feed_free(struct feed *f) {
-    if (f->net != NULL) {
-        const struct ops *ops = f->net->ops;
-        ops->free(f->net->dev, f->ecg);
-        ops->free(f->net->dev, f->scale);
-        ops->free(f->net->dev, f->labels);
-        ops->free(f->net->dev, f->targets);
-    }
+    if (f->net != NULL) f->net->ops->free(f->net->dev, f->memory);
     memset(f, 0, sizeof(*f));
 }
 

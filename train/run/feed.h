@@ -22,7 +22,7 @@ struct feed {
     struct net1d *net;
     enum ops_normalize normalize;
     struct feed_format format;
-    /* in ops memory, for net->max_batch records */
+    void *memory; /* of ops, for net->max_batch records: all below */
     int16_t *ecg;
     float *scale;
     uint8_t *labels;
@@ -32,6 +32,8 @@ struct feed {
 /* format->lead must outlive the feed. */
 enum ecg_status feed_create(struct feed *f, struct net1d *net, const struct feed_format *format,
                             enum ops_normalize normalize);
+/* Bytes of its memory; the network may be a plan. */
+size_t feed_bytes(const struct net1d *net, const struct feed_format *format);
 void feed_free(struct feed *f); /* idempotent, zeroed is fine */
 
 /* Records [first, first+n) of the batch, n <= net->max_batch: fills net->x, labels, targets. */

@@ -96,6 +96,17 @@ out:
     return status;
 }
 
+size_t infer_bytes(const struct net1d *net, const struct source *s, int workers) {
+    struct loader_options options = source_loader(s, net->max_batch, workers);
+    struct feed_format format = source_format(s);
+    size_t record = (size_t)format.n_file_leads * (size_t)format.length;
+    size_t k = (size_t)net->config.n_outputs, columns = (size_t)s->n_columns;
+    size_t of_batch = (size_t)net->max_batch * (k + (size_t)net1d_features(&net->config));
+    size_t entry = s->targets ? sizeof(float) : sizeof(uint8_t);
+    return loader_bytes(&options, record) + feed_bytes(net, &format) + of_batch * sizeof(float) +
+           s->n * (k * sizeof(float) + columns * entry);
+}
+
 void inferred_free(struct inferred *o) {
     free(o->logits);
     free(o->labels);

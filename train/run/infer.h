@@ -29,6 +29,8 @@ struct inferred {
 };
 enum ecg_status infer_all(struct inferred *out, struct net1d *net, const struct source *s,
                           enum ops_normalize normalize, int workers, const char *what);
+/* Bytes that infer_all takes; the network may be a plan. */
+size_t infer_bytes(const struct net1d *net, const struct source *s, int workers);
 void inferred_free(struct inferred *out); /* idempotent, zeroed is fine */
 
 #endif

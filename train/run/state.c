@@ -12,6 +12,7 @@
 #include "train/run/trainer.h"
 
 #define STATE_MAX_BYTES ((size_t)1 << 20)
+#define PIECE_BYTES     ((size_t)1 << 22) /* of a moment, from the file's map to the device */
 
 /* ------------------------------------------------------------------ saving */
 
@@ -55,25 +56,32 @@ static enum ecg_status save_position(struct trainer *t, const char *path) {
     return status;
 }
 
-/* Moments in host memory: one flat array each, in the parameters' own layout. */
+static enum ecg_status fetch_moments(void *context, const struct safetensors_out *t, size_t from,
+                                     size_t n, void *to) {
+    const struct trainer *trainer = context;
+    return trainer->ops->download(trainer->dev, to, (const char *)t->data + from, n);
+}
+
+/* One flat array each, in the parameters' own layout. */
+static size_t moments_rows(const struct optim *o, struct safetensors_out rows[2]) {
+    const int64_t n = (int64_t)o->n;
+    rows[0] = (struct safetensors_out){
+        .name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->m};
+    rows[1] = (struct safetensors_out){
+        .name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->v};
+    return (size_t)optim_moments(o);
+}
+
 static enum ecg_status save_moments(struct trainer *t, const char *path) {
-    size_t n = t->optim.n;
-    float *m = NULL, *v = NULL;
-    enum ecg_status status;
-    TRY_OUT(MEM_NEW(&m, n));
-    TRY_OUT(t->ops->download(t->dev, m, t->optim.m, n * sizeof(float)));
-    if (t->optim.v != NULL) {
-        TRY_OUT(MEM_NEW(&v, n));
-        TRY_OUT(t->ops->download(t->dev, v, t->optim.v, n * sizeof(float)));
-    }
-    struct safetensors_out tensors[2] = {
-        {.name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {(int64_t)n}, .data = m},
-        {.name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {(int64_t)n}, .data = v}};
-    TRY_OUT(safetensors_write(path, tensors, v != NULL ? 2 : 1, NULL, NULL, 0));
-out:
-    free(m);
-    free(v);
-    return status;
+    struct safetensors_out rows[2];
+    size_t n = moments_rows(&t->optim, rows);
+    return safetensors_write_from(path, rows, n, NULL, NULL, 0, fetch_moments, t);
+}
+
+enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes) {
+    struct safetensors_out rows[2];
+    size_t n = moments_rows(&t->optim, rows);
+    return safetensors_size(rows, n, NULL, NULL, 0, bytes);
 }
 
 static enum ecg_status save_weights(struct trainer *t, const char *path) {
@@ -176,15 +184,16 @@ out:
 static enum ecg_status load_moment(struct trainer *t, const struct safetensors *s, const char *name,
                                    float *out) {
     const struct safetensors_entry *e = safetensors_find(s, name);
-    if (e == NULL || e->n != t->optim.n)
+    if (e == NULL || e->n != t->optim.n || e->dtype != ST_F32)
         return ecg_fail(ECG_ERR_DATA, "%s: %s is missing or has not the network's %zu values",
                         s->path, name, t->optim.n);
-    float *host = NULL;
-    TRY(MEM_NEW(&host, e->n));
-    enum ecg_status status = safetensors_to_f32(s, e, host);
-    if (status == ECG_OK) status = t->ops->upload(t->dev, out, host, e->n * sizeof(float));
-    free(host);
-    return status;
+    for (size_t at = 0, n; at < e->bytes; at += n) {
+        n = e->bytes - at < PIECE_BYTES ? e->bytes - at : PIECE_BYTES;
+        const char *from = (const char *)e->data + at;
+        TRY(t->ops->upload(t->dev, (char *)out + at, from, n));
+        file_map_drop(&s->map, from, n);
+    }
+    return ECG_OK;
 }
 
 static enum ecg_status load_moments(struct trainer *t, const char *path) {

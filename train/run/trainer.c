@@ -31,7 +31,11 @@ static void plan_length(struct trainer *t) {
     t->total_steps = by_epochs < by_steps ? by_epochs : by_steps;
 }
 
-enum ecg_status trainer_prepare(struct trainer *t) {
+/* All but the feed; make_optim: with the moments, or without. */
+static enum ecg_status prepare(struct trainer *t,
+                               enum ecg_status (*make_optim)(struct optim *,
+                                                             const struct optim_config *,
+                                                             struct net1d *)) {
     const struct config *c = t->config;
     plan_length(t);
     TRY(config_objective(c, &t->objective));
@@ -40,7 +44,7 @@ enum ecg_status trainer_prepare(struct trainer *t) {
                                  .beta2 = c->optim.beta2,
                                  .eps = c->optim.eps,
                                  .decay_bias = c->optim.decay_bias};
-    TRY(optim_create(&t->optim, &optim, &t->net));
+    TRY(make_optim(&t->optim, &optim, &t->net));
     bool by_labels = t->objective.reads == OBJECTIVE_LABELS;
     t->schedule =
         (struct schedule){.kind = (enum schedule_kind)c->schedule.name,
@@ -60,8 +64,17 @@ enum ecg_status trainer_prepare(struct trainer *t) {
         return ecg_fail(ECG_ERR_CONFIG, "schedule.name plateau needs data.valid");
     if (c->train.early_stop > 0 && !t->has_valid)
         return ecg_fail(ECG_ERR_CONFIG, "train.early_stop needs data.valid");
+    return ECG_OK;
+}
+
+enum ecg_status trainer_plan(struct trainer *t) {
+    return prepare(t, optim_plan);
+}
+
+enum ecg_status trainer_prepare(struct trainer *t) {
+    TRY(prepare(t, optim_create));
     struct feed_format format = source_format(&t->train);
-    return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)c->data.normalize);
+    return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize);
 }
 
 void trainer_free(struct trainer *t) {
@@ -207,17 +220,22 @@ static void show_progress(struct trainer *t, struct progress *p, const struct jo
     progress_update(p, (double)t->at.step, (double)t->total_steps, text);
 }
 
-enum ecg_status trainer_run(struct trainer *t) {
+struct loader_options trainer_loader(const struct trainer *t) {
     const struct config *c = t->config;
+    struct loader_options o =
+        source_loader(&t->train, (int)c->train.batch_size, (int)c->data.workers);
+    o.shuffle = c->data.shuffle;
+    o.seed = (uint64_t)c->train.seed;
+    o.epoch = t->at.epoch;
+    o.first_batch = t->at.batch;
+    o.repeat = true;
+    return o;
+}
+
+enum ecg_status trainer_run(struct trainer *t) {
     struct loader *loader = NULL;
     struct progress progress;
-    struct loader_options options =
-        source_loader(&t->train, (int)c->train.batch_size, (int)c->data.workers);
-    options.shuffle = c->data.shuffle;
-    options.seed = (uint64_t)c->train.seed;
-    options.epoch = t->at.epoch;
-    options.first_batch = t->at.batch;
-    options.repeat = true;
+    struct loader_options options = trainer_loader(t);
     enum ecg_status status;
     TRY_OUT(loader_open(&loader, t->train.data, &options));
     progress_start(&progress, "train");

@@ -37,6 +37,7 @@ struct trainer {
     struct ops_dev *dev;
     struct source train, valid;
     bool has_valid;
+    size_t n_test; /* records of data.test, which is read after the training; 0: none */
     struct net1d net;
     struct weights_meta meta; /* what goes with the weights into a checkpoint */
     struct objective objective;
@@ -51,6 +52,10 @@ struct trainer {
 
 /* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule, feed. */
 enum ecg_status trainer_prepare(struct trainer *t);
+/* The same for a planned network (net1d_plan): without moments and feed. */
+enum ecg_status trainer_plan(struct trainer *t);
+/* What the training part is read with, from t->at on. */
+struct loader_options trainer_loader(const struct trainer *t);
 /* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
@@ -63,6 +68,8 @@ void trainer_forget_thresholds(struct trainer *t);
 
 /* state.c: RUN/checkpoints. */
 enum ecg_status trainer_save(struct trainer *t, bool is_best);
+/* How many bytes state.safetensors has; t may be planned. */
+enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes);
 /* Loads checkpoints/last when there is one; *found tells. */
 enum ecg_status trainer_load_last(struct trainer *t, bool *found);
 

@@ -30,6 +30,11 @@ static enum ecg_status mean_loss(struct trainer *t, const struct inferred *r, do
     return ECG_OK;
 }
 
+size_t validation_bytes(const struct trainer *t) {
+    return infer_bytes(&t->net, &t->valid, (int)t->config->data.workers) +
+           (t->valid.targets ? 0 : t->valid.n * EVALUATION_BYTES);
+}
+
 enum ecg_status validation_run(struct trainer *t, struct validation *v) {
     struct inferred r = {0};
     enum ecg_status status =

@@ -3,6 +3,8 @@
 #ifndef TRAIN_RUN_VALIDATION_H
 #define TRAIN_RUN_VALIDATION_H
 
+#include <stddef.h>
+
 #include "core/status.h"
 
 struct trainer;
@@ -13,5 +15,7 @@ struct validation {
 };
 /* Also puts the labels' Youden thresholds, chosen on this part, into t->meta. */
 enum ecg_status validation_run(struct trainer *t, struct validation *v);
+/* Bytes that it takes; t may be planned. */
+size_t validation_bytes(const struct trainer *t);
 
 #endif

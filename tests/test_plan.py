@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`einthoven plan` against the runs themselves: peak memory within 5 %, checkpoints to the byte, steps; and that weights
+are in memory once when a record is predicted. soak_plan.py does the same with the published network."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BINARY = os.environ.get('EINTHOVEN_BINARY') or os.path.join(ROOT, 'build', 'einthoven')
+MIB = 1 << 20
+with open(BINARY, 'rb') as program:
+    text = program.read()
+    SANITIZED = b'__asan_init' in text or b'__tsan_init' in text
+passed = failed = skipped = 0
+
+
+def check(name, ok, note=''):
+    global passed, failed
+    passed += bool(ok)
+    failed += not ok
+    print('%s %s%s%s' % ('ok     ' if ok else 'FAILED ', name, ': ' if note else '', note))
+
+
+def finish():
+    print('%d passed, %d failed, %d skipped' % (passed, failed, skipped))
+    return failed != 0
+
+
+def run(*words, ok=True):
+    """(peak of resident memory in bytes, exit code, standard error)"""
+    process = subprocess.Popen([BINARY, '-q'] + [str(w) for w in words], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    error = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    process.returncode = code
+    if ok and code != 0:
+        sys.exit('%s: exit %d: %s' % (' '.join(map(str, words)), code, error))
+    return usage.ru_maxrss * 1024, code, error
+
+
+def plan(*words):
+    out = subprocess.run([BINARY, 'plan', *map(str, words), '--json'], capture_output=True, text=True, check=True).stdout
+    return json.loads(out)
+
+
+def sets(**pairs):
+    """model__length=5 is --set model.length=5"""
+    return [w for k, v in pairs.items() for w in ('--set', '%s=%s' % (k.replace('__', '.'), v))]
+
+
+def compare(name, folder, words, same_size=True, weights=None):
+    """Plans a run, runs it, and holds the peaks and the files against each other."""
+    global skipped
+    out = os.path.join(folder, name.replace(' ', '-'))
+    start = ['--weights', weights] if weights else []
+    p = plan(*words, *start, '--no-time')
+    peak, _, _ = run('finetune' if weights else 'pretrain', *words, *start, '--out', out)
+    wanted = p['memory']['peak_rss']
+    if SANITIZED:
+        skipped += 1
+        print('skipped %s: a sanitizer has memory of its own' % name)
+    else:
+        check(name, abs(wanted / peak - 1) < 0.05,
+              'planned %.1f MiB, was %.1f (%+.1f %%)' % (wanted / MIB, peak / MIB, 100 * (wanted / peak - 1)))
+    last = os.path.join(out, 'checkpoints', 'last')
+    size = sum(os.path.getsize(os.path.join(last, f + '.safetensors')) for f in ('model', 'state'))
+    difference = p['disk']['checkpoint'] - size  # thresholds are chosen numbers, of some digits each
+    check(name + ', its checkpoint', difference == 0 if same_size else abs(difference) < 2000, '%d bytes' % size)
+    with open(os.path.join(out, 'metrics.jsonl'), encoding='utf-8') as f:
+        steps = sum('"train"' in line for line in f)
+    check(name + ', its steps', steps == p['steps']['total'], steps)
+    return p
+
+
+def write_record(path, leads, length):
+    """A WFDB record in format 16: a sawtooth of each lead's own."""
+    name = os.path.basename(path)
+    value = [[(t * (c + 3)) % 401 - 200 for t in range(length)] for c in range(len(leads))]
+    with open(path + '.hea', 'w', encoding='ascii') as f:
+        print(name, len(leads), 100, length, file=f)
+        for c, lead in enumerate(leads):
+            total = (sum(value[c]) + 32768) % 65536 - 32768
+            print('%s.dat 16 1000/mV 16 0 %d %d 0 %s' % (name, value[c][0], total, lead), file=f)
+    with open(path + '.dat', 'wb') as f:
+        for t in range(length):
+            for c in range(len(leads)):
+                f.write(value[c][t].to_bytes(2, 'little', signed=True))
+
+
+def small_runs(tmp):
+    data = os.path.join(tmp, 'ecgs')
+    run('synth', '--out', data, '--records', 300, '--seed', 1, '--rate', 100)
+    train = sets(data__train='{path: %s, part: [0, 0.7]}' % data, train__steps=3, train__batch_size=64)
+    valid = sets(data__valid='{path: %s, part: [0.7, 1]}' % data)
+    config = os.path.join(ROOT, 'configs', 'ptbxl_superclass.yaml')
+    wide = sets(model__filters='[32, 64, 64, 512, 512]')
+    plain = compare('plain', tmp, [config, *train, *sets(data__valid='null')])
+    again = compare('recompute', tmp, [config, *train, *sets(data__valid='null', train__recompute='true')])
+    check('recompute needs less', again['memory']['activations'] < 0.6 * plain['memory']['activations'])
+    with open(os.path.join(tmp, 'plain/checkpoints/last/model.safetensors'), 'rb') as a, \
+            open(os.path.join(tmp, 'recompute/checkpoints/last/model.safetensors'), 'rb') as b:
+        check('recompute gives the same weights', a.read() == b.read())
+    compare('all switches', tmp, [config, *train, *valid, *wide,
+                                  *sets(model__batch_norm='true', model__dropout=0.1, model__drop_path=0.1,
+                                        train__accumulate=2, train__save_every=1, train__eval_every=2)], False)
+    weights = os.path.join(tmp, 'all-switches')
+    tune = os.path.join(ROOT, 'configs', 'finetune.yaml')
+    head = [*sets(head__targets='[age]', data__test='null'), *train, *valid]
+    compare('fine-tuning', tmp, [tune, *head], False, weights)
+    compare('linear probe', tmp, [tune, *head, *sets(head__freeze='true')], False, weights)
+    # evaluating 32 records at once takes more than training on two
+    compare('test', tmp, [tune, *sets(head__targets='[age]', head__freeze='true', train__steps=3, train__batch_size=2,
+                                      data__train='{path: %s, part: [0, 0.7]}' % data, data__valid='null',
+                                      data__test='{path: %s, part: [0.7, 1]}' % data)], True, weights)
+
+
+def one_record(tmp):
+    """Weights of 32 MiB: the program, once the weights, and little else."""
+    config = os.path.join(tmp, 'large.yaml')
+    with open(config, 'w', encoding='utf-8') as f:
+        print('model: {base_filters: 64, filters: [1024], blocks: [3]}\ndata: {train: %s/ecgs}' % tmp, file=f)
+    run('pretrain', config, '--out', tmp + '/large', *sets(train__steps=1, train__batch_size=2, model__length=1000))
+    write_record(tmp + '/record', 'I II III aVR aVL aVF V1 V2 V3 V4 V5 V6'.split(), 1000)
+    weights = os.path.getsize(tmp + '/large/checkpoints/last/model.safetensors')
+    little, _, _ = run('--version')
+    peak, _, _ = run('predict', '--weights', tmp + '/large', '--data', tmp + '/record.hea', '--out', tmp + '/p.csv')
+    with open(tmp + '/p.csv', encoding='utf-8') as f:
+        check('a record is predicted', len(f.readlines()) == 2)
+    if not SANITIZED:
+        check('weights are in memory once', peak < little + 1.6 * weights,
+              '%.1f MiB of weights, peak %.1f, program alone %.1f' % (weights / MIB, peak / MIB, little / MIB))
+
+
+def without_data(tmp):
+    config = os.path.join(ROOT, 'configs', 'pretrain_12lead.yaml')
+    before = sorted(os.listdir(tmp))
+    p = plan(config, '--no-time', *sets(data__train=tmp + '/nowhere'))
+    check('the published recipe without its data', p['network']['parameters'] == 30599921
+          and p['steps']['per_epoch'] is None and p['steps']['total'] is None and 'not there' in p['data']['note']
+          and p['steps']['at_once'] == 16 and 2**30 * 0.9 < p['memory']['peak_rss'] < 2**30 * 1.1)
+    named = plan(config, '--no-time', *sets(data__train=tmp + '/nowhere', data__labels='[a, b, c]', train__steps=7,
+                                            train__epochs=0))
+    check('outputs and steps that the config knows', named['network']['outputs'] == 3 and named['steps']['total'] == 7)
+    half = plan(config, '--no-time', *sets(data__train=tmp + '/nowhere', train__precision='bf16'))
+    check('bf16 takes half the activations',
+          0.45 < half['memory']['activations'] / p['memory']['activations'] < 0.55)
+    check('nothing is written', sorted(os.listdir(tmp)) == before)
+    for code, wanted, words in [
+            (78, 'model.length=5000', [*sets(data__train=tmp + '/nowhere', model__length=0)]),
+            (78, 'train.recompute', [*sets(train__recompute='perhaps')]),
+            (66, 'data.valid: ' + tmp + '/nowhere', [*sets(data__train=tmp + '/ecgs', data__valid=tmp + '/nowhere')]),
+            (66, 'nowhere: No such file', ['--weights', tmp + '/nowhere'])]:
+        _, status, error = run('plan', config, *words, ok=False)
+        check('plan refuses: ' + wanted, status == code and wanted in error, '' if status == code else error)
+
+
+def time_is_measured(tmp):
+    config = os.path.join(ROOT, 'configs', 'demo_pretrain.yaml')
+    p = plan(config, *sets(data__train='{path: %s/ecgs, part: [0, 0.8]}' % tmp,
+                           data__valid='{path: %s/ecgs, part: [0.8, 1]}' % tmp, train__epochs=2))
+    t, s = p['time'], p['steps']
+    check('time of all steps', s['total'] == 2 * s['per_epoch'] and 0 < t['step'] < 60
+          and abs(t['step'] * s['total'] + 2 * t['validation'] - t['total']) < 1e-6 * t['total'])
+
+
+if __name__ == '__main__':
+    with tempfile.TemporaryDirectory() as folder:
+        small_runs(folder)
+        one_record(folder)
+        without_data(folder)
+        time_is_measured(folder)
+    sys.exit(finish())

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT
+ * The set-up of a run without its memory. Each part is counted by the code that will allocate it; the program itself, its
+ * libraries and the index of the data set are what this process holds when all else is only planned. */
+#include "train/run/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "checkpoints/safetensors.h"
+#include "core/file.h"
+#include "core/mem.h"
+#include "train/run/evaluate.h"
+#include "train/run/setup.h"
+#include "train/run/sheet.h"
+#include "train/run/trial.h"
+#include "train/run/validation.h"
+
+#define TRIAL_RECORDS 16 /* at most; more records at once are not faster */
+#define MIB           1048576.0
+
+struct memory {
+    size_t parameters, gradients, moments, activations, backward, scratch, batches, validation,
+        saving, program, total;
+    size_t test;      /* of the evaluation on data.test, when the rest is gone */
+    size_t available; /* of the machine; 0: not known */
+};
+
+struct plan {
+    const struct plan_options *o;
+    struct config c;
+    struct trainer t;
+    struct network g;
+    bool has_data;
+    int micro_batch;
+    struct memory memory;
+    uint64_t weights_bytes, state_bytes;
+    bool has_trial;
+    struct trial trial;
+    struct sheet sheet;
+};
+
+/* ------------------------------------------------------------------ the run */
+
+static enum ecg_status data_is_there(const struct config *c, bool *there) {
+    struct selection_spec spec;
+    *there = false;
+    if (c->data.train == NULL) return ECG_OK;
+    enum ecg_status status = config_selection(c->data.train, "data.train", &spec);
+    if (status == ECG_OK) *there = file_exists(spec.path);
+    config_selection_free(&spec);
+    return status;
+}
+
+static enum ecg_status set_up(struct plan *p) {
+    struct trainer *t = &p->t;
+    struct config *c = &p->c;
+    struct leads leads;
+    const struct network *g = p->o->weights != NULL ? &p->g : NULL;
+    struct net1d_config model;
+    TRY(config_load(c, p->o->config, p->o->sets, p->o->n_sets));
+    t->config = c;
+    if (g != NULL) TRY(network_read(&p->g, p->o->weights));
+    TRY(data_is_there(c, &p->has_data));
+    if (!p->has_data)
+        TRY(setup_imagined(t, c, g, &leads));
+    else if (g != NULL)
+        TRY(setup_finetune(t, c, g, &leads));
+    else
+        TRY(setup_pretrain(t, c, &leads));
+    TRY(setup_model(t, c, g != NULL && c->head.freeze, &model, &p->micro_batch));
+    network_free(&p->g);
+    TRY(ops_find(&t->ops, c->train.device));
+    TRY(t->ops->open(&t->dev, (int)c->train.threads));
+    TRY(net1d_plan(&t->net, &model, t->ops, t->dev, p->micro_batch, true));
+    TRY(setup_outputs(t, &leads));
+    return trainer_plan(t);
+}
+
+/* ------------------------------------------------------------------ memory and disk */
+
+/* What this process holds in memory now. */
+static size_t resident(void) {
+    long total = 0, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f == NULL) return 0;
+    if (fscanf(f, "%ld %ld", &total, &pages) != 2) pages = 0;
+    fclose(f);
+    return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static size_t available(void) {
+    char line[128];
+    unsigned long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (f == NULL) return 0;
+    while (fgets(line, sizeof(line), f) != NULL)
+        if (sscanf(line, "MemAvailable: %lu", &kib) == 1) break;
+    fclose(f);
+    return (size_t)kib * 1024;
+}
+
+static enum ecg_status count_memory(struct plan *p) {
+    const struct trainer *t = &p->t;
+    const struct net1d_memory *n = &t->net.memory;
+    struct memory *m = &p->memory;
+    struct feed_format format = source_format(&t->train);
+    struct loader_options loader = trainer_loader(t);
+    size_t record = (size_t)format.n_file_leads * (size_t)format.length;
+    bool momentum = t->optim.config.kind != OPTIM_SGD ||
+                    schedule_at(&t->schedule, &t->at.schedule, 0).beta1 > 0;
+    *m = (struct memory){.parameters = n->parameters,
+                         .gradients = optim_used_bytes(&t->optim),
+                         .activations = n->activations,
+                         .backward = n->backward,
+                         .scratch = n->scratch,
+                         .saving = SAFETENSORS_BUFFER,
+                         .program = resident(),
+                         .available = available()};
+    if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
+    m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
+    if (t->has_valid) m->validation = validation_bytes(t);
+    m->total = m->parameters + m->gradients + m->moments + m->activations + m->backward +
+               m->scratch + m->batches + m->program;
+    m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
+    if (t->n_test == 0) return ECG_OK;
+    TRY(evaluate_test_bytes(t, &m->test));
+    if (m->program + m->test > m->total) m->total = m->program + m->test;
+    return ECG_OK;
+}
+
+static enum ecg_status count_disk(struct plan *p) {
+    TRY(weights_size(&p->t.net, &p->t.meta, &p->weights_bytes));
+    return trainer_state_size(&p->t, &p->state_bytes);
+}
+
+/* ------------------------------------------------------------------ printing */
+
+static void put_bytes(struct sheet *s, const char *key, uint64_t bytes) {
+    char text[40];
+    if (s->json) {
+        sheet_integer(s, key, (int64_t)bytes);
+        return;
+    }
+    snprintf(text, sizeof(text), "%.1f MiB", (double)bytes / MIB);
+    sheet_text(s, key, text);
+}
+
+static void put_seconds(struct sheet *s, const char *key, double seconds) {
+    char text[60];
+    long minutes = (long)(seconds / 60 + 0.5);
+    if (s->json) {
+        sheet_number(s, key, seconds);
+        return;
+    }
+    if (seconds < 100)
+        snprintf(text, sizeof(text), "%.3g s", seconds);
+    else if (minutes < 100)
+        snprintf(text, sizeof(text), "%ld min", minutes);
+    else if (minutes < 48 * 60)
+        snprintf(text, sizeof(text), "%ld h %ld min", minutes / 60, minutes % 60);
+    else
+        snprintf(text, sizeof(text), "%ld d %ld h", minutes / 1440, minutes % 1440 / 60);
+    sheet_text(s, key, text);
+}
+
+static void print_network(struct plan *p) {
+    const struct net1d *net = &p->t.net;
+    sheet_section(&p->sheet, "network");
+    sheet_integer(&p->sheet, "parameters", (int64_t)net->n_live);
+    sheet_integer(&p->sheet, "leads", net->config.n_leads);
+    sheet_integer(&p->sheet, "length", net->config.length);
+    sheet_integer(&p->sheet, "outputs", net->config.n_outputs);
+    sheet_number(&p->sheet, "gmac_per_record", (double)net1d_macs(&net->config) * 1e-9);
+    sheet_end_section(&p->sheet);
+}
+
+static void print_data(struct plan *p) {
+    struct sheet *s = &p->sheet;
+    const struct config *c = &p->c;
+    size_t outputs_named =
+        c->data.labels.n + c->data.targets.n + c->head.labels.n + c->head.targets.n;
+    sheet_section(s, "data");
+    if (p->has_data) {
+        sheet_integer(s, "records_to_train", (int64_t)p->t.train.n);
+        sheet_integer(s, "records_to_validate", (int64_t)p->t.valid.n);
+        if (p->t.n_test > 0) sheet_integer(s, "records_to_test", (int64_t)p->t.n_test);
+    } else {
+        sheet_text(s, "records_to_train", NULL);
+        sheet_text(s, "records_to_validate", NULL);
+        sheet_text(s, "note",
+                   outputs_named == 0
+                       ? "data.train is not there: records, steps an epoch and outputs are not "
+                         "known; 1 output assumed"
+                       : "data.train is not there: records and steps an epoch are not known");
+    }
+    sheet_end_section(s);
+}
+
+/* How many steps the run takes; 0: the data would have to tell. */
+static int64_t total_steps(const struct plan *p) {
+    if (p->has_data) return p->t.total_steps;
+    return p->c.train.epochs == 0 ? p->c.train.steps : 0;
+}
+
+static void print_steps(struct plan *p) {
+    struct sheet *s = &p->sheet;
+    const struct net1d_config *model = &p->t.net.config;
+    /* backward is a product for the weights and one for the input, where forward is one */
+    double passes = model->head_only ? 1 : model->recompute ? 4 : 3;
+    sheet_section(s, "steps");
+    sheet_integer(s, "batch", p->c.train.batch_size);
+    sheet_integer(s, "at_once", p->micro_batch);
+    if (p->has_data)
+        sheet_integer(s, "per_epoch", p->t.steps_per_epoch);
+    else
+        sheet_text(s, "per_epoch", NULL);
+    if (total_steps(p) > 0)
+        sheet_integer(s, "total", total_steps(p));
+    else
+        sheet_text(s, "total", NULL);
+    sheet_number(s, "gflop_per_step",
+                 2e-9 * passes * (double)net1d_macs(model) * (double)p->c.train.batch_size);
+    sheet_end_section(s);
+}
+
+static void print_memory(struct plan *p) {
+    struct sheet *s = &p->sheet;
+    const struct memory *m = &p->memory;
+    sheet_section(s, "memory");
+    put_bytes(s, "parameters", m->parameters);
+    put_bytes(s, "gradients", m->gradients);
+    put_bytes(s, "moments", m->moments);
+    put_bytes(s, "activations", m->activations);
+    put_bytes(s, "backward", m->backward);
+    put_bytes(s, "scratch", m->scratch);
+    put_bytes(s, "batches", m->batches);
+    put_bytes(s, "validation", m->validation);
+    put_bytes(s, "saving", m->saving);
+    put_bytes(s, "program", m->program);
+    if (m->test > 0) put_bytes(s, "test_afterwards", m->test);
+    put_bytes(s, "peak_rss", m->total);
+    if (m->available > 0) put_bytes(s, "available_now", m->available);
+    if (m->available > 0 && m->total > m->available)
+        sheet_text(s, "note",
+                   "more than this machine has left: raise train.accumulate, or set "
+                   "train.recompute or train.precision");
+    sheet_end_section(s);
+    sheet_section(s, "disk");
+    put_bytes(s, "weights", p->weights_bytes);
+    put_bytes(s, "checkpoint", p->weights_bytes + p->state_bytes);
+    put_bytes(s, "most", 3 * (p->weights_bytes + p->state_bytes)); /* last, best, the next one */
+    sheet_end_section(s);
+}
+
+/* ------------------------------------------------------------------ time */
+
+/* Validations of the whole run: each due step, and the end. */
+static double validations(const struct plan *p, int64_t steps) {
+    int64_t every = p->c.train.eval_every > 0 ? p->c.train.eval_every : p->t.steps_per_epoch;
+    return (double)((steps + every - 1) / every);
+}
+
+static void print_time(struct plan *p) {
+    struct sheet *s = &p->sheet;
+    const struct trial *r = &p->trial;
+    double step = r->step * (double)p->c.train.batch_size + r->update;
+    int64_t steps = total_steps(p);
+    char text[120];
+    sheet_section(s, "time");
+    if (!p->has_trial) {
+        sheet_text(s, "note",
+                   p->o->no_time ? "not measured" : "not measured: it would not fit into memory");
+        sheet_end_section(s);
+        return;
+    }
+    put_seconds(s, "step", step);
+    sheet_number(s, "ecg_per_s", (double)p->c.train.batch_size / step);
+    if (p->has_data) put_seconds(s, "epoch", step * (double)p->t.steps_per_epoch);
+    if (p->has_data && p->t.has_valid)
+        put_seconds(s, "validation", r->forward * (double)p->t.valid.n);
+    if (steps > 0) {
+        double total = step * (double)steps;
+        if (p->has_data && p->t.has_valid)
+            total += r->forward * (double)p->t.valid.n * validations(p, steps);
+        put_seconds(s, "total", total);
+    }
+    snprintf(text, sizeof(text),
+             "three steps of %d record%s measured here; reading and saving come on top, an early "
+             "stop off",
+             r->batch, r->batch == 1 ? "" : "s");
+    sheet_text(s, "note", text);
+    sheet_end_section(s);
+}
+
+static enum ecg_status measure(struct plan *p) {
+    const struct memory *m = &p->memory;
+    if (p->o->no_time || (m->available > 0 && m->total > m->available)) return ECG_OK;
+    p->has_trial = true;
+    return trial_run(&p->t, p->micro_batch < TRIAL_RECORDS ? p->micro_batch : TRIAL_RECORDS,
+                     &p->trial);
+}
+
+enum ecg_status plan_run(const struct plan_options *o) {
+    struct plan p = {.o = o};
+    enum ecg_status status;
+    TRY_OUT(set_up(&p));
+    TRY_OUT(count_memory(&p));
+    TRY_OUT(count_disk(&p));
+    sheet_begin(&p.sheet, o->json);
+    print_network(&p);
+    print_data(&p);
+    print_steps(&p);
+    print_memory(&p);
+    fflush(stdout);
+    status = measure(&p);
+    if (status == ECG_OK) print_time(&p);
+    if (status == ECG_OK) status = sheet_finish(&p.sheet);
+out:
+    if (status != ECG_OK) json_writer_free(&p.sheet.w);
+    network_free(&p.g);
+    trainer_free(&p.t);
+    config_free(&p.c);
+    return status;
+}
