@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "kernels/bf16.h"
 
 const char *net1d_fixture_path(const char *name) {
     static char path[256];
@@ -165,9 +166,17 @@ enum ecg_status net1d_fixture_weights(const struct net1d_fixture *f, struct net1
 
 enum ecg_status net1d_fixture_input(const struct net1d_fixture *f, struct net1d *net, int first,
                                     int n) {
-    size_t record = (size_t)f->config.length * (size_t)f->config.n_leads;
-    return net->ops->upload(net->dev, net->x, f->x + (size_t)first * record,
-                            (size_t)n * record * sizeof(float));
+    size_t record = (size_t)f->config.length * (size_t)f->config.n_leads,
+           count = (size_t)n * record;
+    const float *x = f->x + (size_t)first * record;
+    if (net->config.precision == OPS_F32)
+        return net->ops->upload(net->dev, net->x, x, count * sizeof(*x));
+    uint16_t *halves;
+    TRY(MEM_NEW(&halves, count));
+    for (size_t i = 0; i < count; i++) halves[i] = bf16_from_float(x[i]);
+    enum ecg_status status = net->ops->upload(net->dev, net->x, halves, count * sizeof(*halves));
+    free(halves);
+    return status;
 }
 
 enum ecg_status net1d_fixture_download(const struct net1d *net, const float *device, size_t n,
