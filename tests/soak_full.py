@@ -107,6 +107,11 @@ def main(tmp):
         got = f['logits'][:]
     error = np.abs(got - want).max() / np.abs(want).max() if got.shape == want.shape else np.inf
     check('predict', error <= 1e-4, 'largest error over largest logit %.2g (bound 1e-4)' % error)
+    run('predict', '--weights', out, '--data', data, '--out', h5, '--precision', 'bf16')
+    with h5py.File(h5) as f:
+        got = f['logits'][:]
+    error = np.abs(got - want).max() / np.ptp(want) if got.shape == want.shape else np.inf
+    check('predict in bf16', error <= 0.02, "largest error over the logits' range %.2g (bound 0.02)" % error)
 
 
 with tempfile.TemporaryDirectory() as folder:
