@@ -3,7 +3,7 @@
  * dropout; for whole tensors, and for the rows that a convolution takes as it goes. */
 #include "kernels/cpu/cpu.h"
 
-#include "kernels/dropout.h"
+#include <math.h>
 
 int cpu_act_is_none(const struct ops_act *act) {
     return !act || (!act->scale && !act->swish && !(act->drop > 0));
@@ -28,11 +28,23 @@ static int drops(const struct cpu_rows *t) {
     return t->act && t->act->drop > 0;
 }
 
+/* The factors of elements [first, first + n) of sample b. */
+static void dropout_factors(const struct level *v, const struct ops_act *act, int b, uint32_t first,
+                            int n, float *factor) {
+    const struct level_dropout d = {
+        .key = {(uint32_t)act->seed, (uint32_t)(act->seed >> 32)},
+        .counter = {0, act->stream, act->step, (uint32_t)(act->sample0 + (uint64_t)b)},
+        .least = (uint32_t)ceil((double)act->drop * 0x1p32),
+        .keep = (float)(1.0 / (1.0 - (double)act->drop))};
+    v->dropout(&d, first, n, factor);
+}
+
 /* Makes `block` the one row i of the rows, with its dropout factors. */
-static void take_row(const struct cpu_rows *t, int i, struct level_act *block) {
+static void take_row(const struct level *v, const struct cpu_rows *t, int i,
+                     struct level_act *block) {
     const int64_t row = t->row0 + (int64_t)i * t->row_step;
     const uint32_t first = (uint32_t)(row % t->L * t->C + t->c0);
-    ops_dropout_factors(t->act, (int)(row / t->L), first, (uint32_t)t->cols, t->factor);
+    dropout_factors(v, t->act, (int)(row / t->L), first, t->cols, t->factor);
     block->rows = 1;
     block->x = cpu_at(t->dtype, t->x, row * t->C + t->c0);
     block->factor = t->factor;
@@ -46,7 +58,7 @@ void cpu_act_rows(const struct level *v, const struct cpu_rows *t, void *a, ptrd
         return;
     }
     for (int i = 0; i < t->n; i++) {
-        take_row(t, i, &block);
+        take_row(v, t, i, &block);
         v->act_fwd(&block, cpu_out(t->dtype, a, i * a_row), a_row, panel, panel_step);
     }
 }
@@ -61,7 +73,7 @@ void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const flo
         return;
     }
     for (int i = 0; i < t->n; i++) {
-        take_row(t, i, &block);
+        take_row(v, t, i, &block);
         v->act_bwd(&block, da + i * da_row, da_row, add, cpu_out(t->dtype, out, i * out_row),
                    out_row);
     }

@@ -102,3 +102,6 @@ static inline void vec_transpose(const float *in, ptrdiff_t in_row, float *out, 
         _mm512_storeu_ps(out + (12 + k) * out_row, _mm512_shuffle_f32x4(low13, high13, 0xdd));
     }
 }
+
+/* The products of the low halves of lanes of 64 bits. */
+#define vec_product32(a, b) ((level_long)_mm512_mul_epu32((__m512i)(a), (__m512i)(b)))

@@ -51,6 +51,14 @@ struct level_zip {
     int n_in, step, distance;
 };
 
+/* Dropout's factors of a sample: of element i, 0 where word i % 4 of Philox's block i / 4 is below `least`, else keep
+ * (kernels/dropout.h). */
+struct level_dropout {
+    uint32_t key[2], counter[4]; /* counter[0] is the block's */
+    uint32_t least;
+    float keep;
+};
+
 /* One step of Adam or AdamW with everything that is the same for all elements worked out. */
 struct level_adam {
     float beta1, beta2, one_minus_beta1, one_minus_beta2;
@@ -103,6 +111,9 @@ struct level {
     void (*affine_rows)(int half, int rows, int cols, const void *dn, const void *x,
                         const float *mean, const float *a, const float *b, const float *shift,
                         int add, void *dx);
+
+    /* Those of elements [first, first + n). */
+    void (*dropout)(const struct level_dropout *d, uint32_t first, int n, float *factor);
 
     /* One row of n channels. y = max over the n_rows of x (a row that is NULL counts as zeros), y fp32. */
     void (*pool_row)(int half, int n, int n_rows, const void *const *x, float *y);

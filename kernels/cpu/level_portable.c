@@ -58,4 +58,7 @@ static inline level_vec vec_reciprocal_half(level_vec x) {
     return vec_set1(1.0f) / x;
 }
 
+/* The products of the low halves of lanes of 64 bits, whose high halves are 0 here. */
+#define vec_product32(a, b) ((a) * (b))
+
 #include "kernels/cpu/level_template.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The body of a SIMD level: included once by each level_*.c, which defines LEVEL_NAME, LEVEL_TEXT,
  * LEVEL_VECTOR (floats of a vector), LEVEL_TILE_ROWS (rows of a tile two vectors wide), the type level_vec
- * and vec_set1/fma/min/max/load/store/load_n/store_n/reciprocal/reciprocal_half (min and max give the second
+ * and vec_set1/fma/min/max/load/store/load_n/store_n/reciprocal/reciprocal_half/product32 (min and max give the second
  * argument when either is NaN; reciprocal_half serves results of 8 bits), with LEVEL_HAS_BF16 vec_dot_at and
  * vec_to_half, and with LEVEL_HAS_AVX512 vec_round, vec_scale,
  * vec_half_bits and vec_transpose; LEVEL_FP32 names a level whose products of fp32 are taken over. The rest is written with those and
@@ -118,6 +118,8 @@ ALWAYS_INLINE void store_part(const int half, void *x, ptrdiff_t i, level_vec v,
 
 #include "kernels/cpu/level_rows_template.h"
 
+#include "kernels/cpu/level_dropout_template.h"
+
 static void adam(const struct level_adam *s, size_t n, float *restrict p, const float *restrict g,
                  float *restrict m, float *restrict v) {
     for (size_t i = 0; i < n; i++) {
@@ -145,6 +147,7 @@ const struct level LEVEL_NAME = {
     .deviation_dot_rows = deviation_dot_rows,
     .deviation_rows = deviation_rows,
     .affine_rows = affine_rows,
+    .dropout = dropout,
     .pool_row = pool_row,
     .gated_row = gated_row,
     .spread_row = spread_row,
