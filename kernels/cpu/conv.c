@@ -17,7 +17,8 @@ enum {
     LEAST_WINDOWS = 56,
     BUFFER_COLS = 64,
     PANEL_MOST = 32, /* columns of a panel, at any level */
-    SPAN = 64        /* neighbouring taps turned over at once */
+    SPAN = 64,       /* neighbouring taps turned over at once */
+    TOGETHER = 4     /* passes that run side by side at most */
 };
 #define TASK_WORK 1e6 /* operations that a task should hold at least */
 
@@ -55,7 +56,14 @@ struct job {
     int direct, add;             /* results need no buffer; dst += */
     char *scratch;               /* per thread: slabs, buffer, dropout's factors */
     size_t slab, buffer, factor; /* bytes of each */
+    size_t stride;               /* bytes of a thread's scratch */
     int buffer_cols;
+};
+
+/* Passes that run side by side, the phases of a stride: one waking of the threads serves all of them. */
+struct jobs {
+    struct job job[TOGETHER];
+    int n;
 };
 
 static struct pass forward_pass(enum ops_dtype dtype, struct ops_conv s) {
@@ -127,8 +135,8 @@ static size_t packed_floats(const struct pass *p) {
     return (size_t)p->win.G * p->n_panels * panel_rows(p) * p->panel;
 }
 
-/* Bytes of scratch memory for a pass that was cut; carves them when the arena has a base. */
-static void carve(struct job *job, struct arena *arena) {
+/* The weights of a pass that was cut, and the sizes of a thread's scratch. */
+static void carve_job(struct job *job, struct arena *arena) {
     const struct pass *p = &job->p;
     job->slab = cpu_round_up(
         windows_slab(&p->win, p->block) * (size_t)p->batch * cpu_size(p->win.dtype), MEM_ALIGN);
@@ -138,8 +146,23 @@ static void carve(struct job *job, struct arena *arena) {
     job->factor = cpu_round_up(
         (size_t)cpu_max(p->win.in * p->batch, job->buffer_cols) * sizeof(float), MEM_ALIGN);
     job->packed = arena_carve(arena, packed_floats(p) * sizeof(float));
-    job->scratch =
-        arena_carve(arena, (job->slab + job->buffer + job->factor) * (size_t)job->dev->n_threads);
+}
+
+/* Scratch memory of all; carves it when the arena has a base. A thread works on one item at a time. */
+static void carve(struct jobs *all, struct arena *arena) {
+    size_t stride = 0;
+    for (int i = 0; i < all->n; i++) {
+        const struct job *job = &all->job[i];
+        carve_job(&all->job[i], arena);
+        if (job->slab + job->buffer + job->factor > stride)
+            stride = job->slab + job->buffer + job->factor;
+    }
+    if (all->n == 0) return;
+    char *scratch = arena_carve(arena, stride * (size_t)all->job[0].dev->n_threads);
+    for (int i = 0; i < all->n; i++) {
+        all->job[i].scratch = scratch;
+        all->job[i].stride = stride;
+    }
 }
 
 /* ------------------------------------------------------------------------------------- weights */
@@ -199,8 +222,7 @@ static void pair_rows(const struct job *job, float *panel) {
 }
 
 /* packed(G, n_panels, panel_rows, panel); columns past the last channel are zero. One task a panel. */
-static void pack_task(void *context, size_t task, int worker) {
-    const struct job *job = context;
+static void pack_panel(const struct job *job, size_t task) {
     const struct pass *p = &job->p;
     const struct weight_map *map = &p->map;
     const struct level *v = job->dev->level;
@@ -209,7 +231,6 @@ static void pack_task(void *context, size_t task, int worker) {
     const int cols = cpu_min(p->panel, p->out - first), in = p->win.in, taps = p->win.taps;
     const float *w = job->w + map->base + g * map->group + first * map->out;
     float *to = job->packed + task * (size_t)panel_rows(p) * (size_t)p->panel;
-    (void)worker;
 
     if (cols < p->panel) {
         for (ptrdiff_t d = 0; d < (ptrdiff_t)taps * in; d++) {
@@ -315,7 +336,7 @@ static void multiply_all(const struct job *job, const struct item *t, int g0, in
 /* Item = (sample, batch of groups, block, share), share fastest. */
 static void run_item(const struct job *job, size_t item, int worker) {
     const struct pass *p = &job->p;
-    char *slab = job->scratch + (size_t)worker * (job->slab + job->buffer + job->factor);
+    char *slab = job->scratch + (size_t)worker * job->stride;
     const size_t share = item % (size_t)p->n_shares, block = item / (size_t)p->n_shares;
     const size_t lane = block / (size_t)p->n_blocks;
     const int g0 = (int)(lane % (size_t)p->n_batches) * p->batch,
@@ -342,50 +363,80 @@ static void run_item(const struct job *job, size_t item, int worker) {
     multiply_all(job, &t, g0, g1, cpu_part((size_t)p->n_panels, (size_t)p->n_shares, share));
 }
 
-static void pass_task(void *context, size_t task, int worker) {
-    const struct job *job = context;
-    const struct cpu_part items = cpu_part(job->p.n_items, job->p.n_tasks, task);
-    for (size_t i = items.from; i < items.to; i++) run_item(job, i, worker);
+static size_t n_panels(const struct job *job) {
+    return (size_t)job->p.win.G * (size_t)job->p.n_panels;
 }
 
-static void run_pass(struct job *job) {
-    const struct pass *p = &job->p;
-    job->in_place = windows_in_place(&p->win, job->act);
-    cpu_run(job->dev, (size_t)p->win.G * (size_t)p->n_panels, 4.0 * (double)packed_floats(p),
-            pack_task, job);
-    cpu_run(job->dev, p->n_tasks, p->work, pass_task, job);
+static void pack_task(void *context, size_t task, int worker) {
+    const struct jobs *all = context;
+    int i = 0;
+    (void)worker;
+    for (; task >= n_panels(&all->job[i]); i++) task -= n_panels(&all->job[i]);
+    pack_panel(&all->job[i], task);
+}
+
+static void pass_task(void *context, size_t task, int worker) {
+    const struct jobs *all = context;
+    int i = 0;
+    for (; task >= all->job[i].p.n_tasks; i++) task -= all->job[i].p.n_tasks;
+    const struct job *job = &all->job[i];
+    const struct cpu_part items = cpu_part(job->p.n_items, job->p.n_tasks, task);
+    for (size_t k = items.from; k < items.to; k++) run_item(job, k, worker);
+}
+
+static void run_passes(struct jobs *all) {
+    size_t panels = 0, tasks = 0;
+    double floats = 0, work = 0;
+    for (int i = 0; i < all->n; i++) {
+        struct job *job = &all->job[i];
+        job->in_place = windows_in_place(&job->p.win, job->act);
+        panels += n_panels(job);
+        tasks += job->p.n_tasks;
+        floats += (double)packed_floats(&job->p);
+        work += job->p.work;
+    }
+    if (all->n == 0) return;
+    cpu_run(all->job[0].dev, panels, 4.0 * floats, pack_task, all);
+    cpu_run(all->job[0].dev, tasks, work, pass_task, all);
 }
 
 /* ------------------------------------------------------------------------------------- entries */
 
-static size_t pass_ws(struct ops_dev *dev, struct pass p) {
+static size_t jobs_ws(struct jobs *all) {
     struct arena counted = {0};
-    struct job job = {.dev = dev, .p = p};
-    carve(&job, &counted);
+    carve(all, &counted);
     return counted.used;
 }
 
-size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
-    struct pass p = forward_pass(dtype, s);
-    cut(dev, &p);
-    return pass_ws(dev, p);
+static struct jobs forward_jobs(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+    struct jobs all = {.job = {{.dev = dev, .p = forward_pass(dtype, s), .direct = 1}}, .n = 1};
+    cut(dev, &all.job[0].p);
+    return all;
 }
 
-/* The phase's pass, cut; 0 when none of dx's rows are of this phase. */
-static int cut_phase(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int phase,
-                     struct pass *p) {
-    *p = backward_pass(dtype, s, phase);
-    if (p->win.n == 0) return 0;
-    if (p->win.taps > 0) cut(dev, p);
-    return 1;
+size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+    struct jobs all = forward_jobs(dev, dtype, s);
+    return jobs_ws(&all);
+}
+
+/* The passes of the next phases from *phase on, which moves on; phases of rows that no tap reaches are left out. */
+static struct jobs backward_jobs(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                 int *phase) {
+    struct jobs all = {.n = 0};
+    for (; *phase < s.S && all.n < TOGETHER; ++*phase) {
+        struct job job = {.dev = dev, .p = backward_pass(dtype, s, *phase)};
+        if (job.p.win.n == 0 || job.p.win.taps == 0) continue;
+        cut(dev, &job.p);
+        all.job[all.n++] = job;
+    }
+    return all;
 }
 
 size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
     size_t most = 0;
-    for (int phase = 0; phase < s.S; phase++) {
-        struct pass p;
-        if (!cut_phase(dev, dtype, s, phase, &p) || p.win.taps == 0) continue;
-        const size_t bytes = pass_ws(dev, p);
+    for (int phase = 0; phase < s.S;) {
+        struct jobs all = backward_jobs(dev, dtype, s, &phase);
+        const size_t bytes = jobs_ws(&all);
         if (bytes > most) most = bytes;
     }
     return most;
@@ -394,28 +445,26 @@ size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_c
 enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                  const struct ops_act *act, const void *x, const float *w,
                                  const float *b, void *y, struct ops_ws ws) {
-    struct job job = {.dev = dev,
-                      .p = forward_pass(dtype, s),
-                      .act = act,
-                      .src = x,
-                      .w = w,
-                      .bias = b,
-                      .dst = y,
-                      .direct = 1};
+    struct jobs all = forward_jobs(dev, dtype, s);
+    struct job *job = &all.job[0];
     struct arena arena;
-    cut(dev, &job.p);
-    TRY(cpu_scratch("conv_fwd", ws, pass_ws(dev, job.p), &arena));
-    carve(&job, &arena);
-    run_pass(&job);
+    job->act = act;
+    job->src = x;
+    job->w = w;
+    job->bias = b;
+    job->dst = y;
+    TRY(cpu_scratch("conv_fwd", ws, jobs_ws(&all), &arena));
+    carve(&all, &arena);
+    run_passes(&all);
     return ECG_OK;
 }
 
-/* The rows of a phase that no tap reaches have gradient zero. */
-static void clear_phase(struct ops_conv s, const struct pass *p, void *dn) {
-    const enum ops_dtype dtype = p->win.dtype;
-    for (int b = 0; b < s.B; b++) {
-        for (int m = 0; m < p->win.n; m++) {
-            const int64_t row = (int64_t)b * s.Lin + p->dst_first + (int64_t)m * s.S;
+/* Rows that no tap reaches, those of phases beyond the last tap, have gradient zero. */
+static void clear_unreached(enum ops_dtype dtype, struct ops_conv s, void *dn) {
+    for (int phase = s.K; phase < s.S; phase++) {
+        const struct pass p = backward_pass(dtype, s, phase);
+        for (int64_t i = 0; i < (int64_t)s.B * p.win.n; i++) {
+            const int64_t row = i / p.win.n * s.Lin + p.dst_first + i % p.win.n * s.S;
             memset(cpu_out(dtype, dn, row * s.Cin), 0, (size_t)s.Cin * cpu_size(dtype));
         }
     }
@@ -426,20 +475,24 @@ enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, enum ops_dtype dtype, st
                                    const float *w, int add, void *dn, struct ops_ws ws) {
     const int plain =
         !act || (!act->swish && !(act->drop > 0)); /* the slope of n itself is not wanted */
-    const size_t needed = cpu_conv_bwd_x_ws(dev, dtype, s);
-    for (int phase = 0; phase < s.S; phase++) {
-        struct job job = {.dev = dev, .act_out = act, .src = dy, .w = w, .x = x, .dst = dn};
-        struct arena arena;
-        job.direct = plain && !add;
-        job.add = add;
-        TRY(cpu_scratch("conv_bwd_x", ws, needed, &arena));
-        if (!cut_phase(dev, dtype, s, phase, &job.p)) continue;
-        if (job.p.win.taps == 0) {
-            if (!add) clear_phase(s, &job.p, dn);
-            continue;
+    struct arena arena;
+    TRY(cpu_scratch("conv_bwd_x", ws, cpu_conv_bwd_x_ws(dev, dtype, s), &arena));
+    if (!add) clear_unreached(dtype, s, dn);
+    for (int phase = 0; phase < s.S;) {
+        struct jobs all = backward_jobs(dev, dtype, s, &phase);
+        for (int i = 0; i < all.n; i++) {
+            struct job *job = &all.job[i];
+            job->act_out = act;
+            job->src = dy;
+            job->w = w;
+            job->x = x;
+            job->dst = dn;
+            job->direct = plain && !add;
+            job->add = add;
         }
-        carve(&job, &arena);
-        run_pass(&job);
+        arena.used = 0;
+        carve(&all, &arena);
+        run_passes(&all);
     }
     return ECG_OK;
 }
