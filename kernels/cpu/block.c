@@ -170,7 +170,7 @@ static void pool_strip(const struct block *j, size_t b, int l, int from, int to,
 static void shortcut_task(void *context, size_t task, int worker) {
     const struct block *j = context;
     const struct cpu_part rows = cpu_part((size_t)j->s.B * j->s.L, j->n_tasks, task);
-    const int C = j->s.C;
+    const int C = j->s.C, is_same = j->S == 1 && j->Ci == C; /* nothing is pooled or padded */
     float pooled[STRIP];
     (void)worker;
     for (size_t r = rows.from; r < rows.to; r++) {
@@ -178,9 +178,11 @@ static void shortcut_task(void *context, size_t task, int worker) {
         for (int c0 = 0; c0 < C; c0 += STRIP) {
             const int n = cpu_min(STRIP, C - c0);
             const int64_t at = (int64_t)r * C + c0;
-            pool_strip(j, b, (int)(r % (size_t)j->s.L), c0, c0 + n, pooled);
+            const void *x = is_same ? cpu_at(j->dtype, j->x, at) : pooled;
+            if (!is_same) pool_strip(j, b, (int)(r % (size_t)j->s.L), c0, c0 + n, pooled);
             j->v->gated_row(is_half(j), n, j->gate ? j->gate + b * (size_t)C + c0 : NULL,
-                            cpu_at(j->dtype, j->h, at), pooled, cpu_out(j->dtype, j->out, at));
+                            cpu_at(j->dtype, j->h, at), is_same && is_half(j), x,
+                            cpu_out(j->dtype, j->out, at));
         }
     }
 }

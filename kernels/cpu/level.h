@@ -117,8 +117,9 @@ struct level {
 
     /* One row of n channels. y = max over the n_rows of x (a row that is NULL counts as zeros), y fp32. */
     void (*pool_row)(int half, int n, int n_rows, const void *const *x, float *y);
-    /* y = gate * h + x; gate NULL: 1. x fp32 */
-    void (*gated_row)(int half, int n, const float *gate, const void *h, const float *x, void *y);
+    /* y = gate * h + x; gate NULL: 1. x is bf16 with x_half, else fp32 */
+    void (*gated_row)(int half, int n, const float *gate, const void *h, int x_half, const void *x,
+                      void *y);
     /* y = gate * x + shift; gate NULL: y = shift, x is not read. x == y allowed */
     void (*spread_row)(int half, int n, const float *gate, const void *x, const float *shift,
                        void *y);

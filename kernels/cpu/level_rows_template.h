@@ -137,20 +137,24 @@ static void pool_row(int half, int n, int n_rows, const void *const *x, float *y
     BY_TYPE(pool_row_of, n, n_rows, x, y);
 }
 
-ALWAYS_INLINE void gated_row_of(const int half, int n, const float *gate, const void *h,
-                                const float *x, void *y) {
+ALWAYS_INLINE void gated_row_of(const int half, const int x_half, int n, const float *gate,
+                                const void *h, const void *x, void *y) {
 #define STEP(c, m)                                                                                 \
     do {                                                                                           \
         level_vec branch = load_part(half, h, c, m);                                               \
         if (gate) branch *= load_part(0, gate, c, m);                                              \
-        store_part(half, y, c, load_part(0, x, c, m) + branch, m);                                 \
+        store_part(half, y, c, load_part(x_half, x, c, m) + branch, m);                            \
     } while (0)
     FOR_COLUMNS(0, n, STEP);
 #undef STEP
 }
 
-static void gated_row(int half, int n, const float *gate, const void *h, const float *x, void *y) {
-    BY_TYPE(gated_row_of, n, gate, h, x, y);
+static void gated_row(int half, int n, const float *gate, const void *h, int x_half, const void *x,
+                      void *y) {
+    if (x_half)
+        gated_row_of(1, 1, n, gate, h, x, y);
+    else
+        BY_TYPE(gated_row_of, 0, n, gate, h, x, y);
 }
 
 ALWAYS_INLINE void spread_row_of(const int half, int n, const float *gate, const void *x,
