@@ -12,32 +12,6 @@
 
 #define MIB 1048576.0
 
-static const struct net1d_config published = {
-    .n_leads = 12,
-    .length = 5000,
-    .base_filters = 64,
-    .n_stages = 7,
-    .filters = {64, 160, 160, 400, 400, 1024, 1024},
-    .blocks = {2, 2, 2, 3, 3, 4, 4},
-    .kernel_size = 16,
-    .stride = 2,
-    .group_width = 16,
-    .n_outputs = 150,
-};
-
-static const struct net1d_config small = {
-    .n_leads = 3,
-    .length = 50,
-    .base_filters = 8,
-    .n_stages = 2,
-    .filters = {8, 16},
-    .blocks = {2, 2},
-    .kernel_size = 6,
-    .stride = 2,
-    .group_width = 4,
-    .n_outputs = 3,
-};
-#define BATCH 6
 #define STEPS 3
 
 /* ------------------------------------------------------------------ the plan */
@@ -69,11 +43,11 @@ static void the_plan_is_what_is_allocated(void) {
         struct backend b;
         if (!backend_open(&b, i)) continue;
         for (int kind = 0; kind < 16; kind++) {
-            struct net1d_config c = small;
+            struct net1d_config c = net1d_small;
             c.batch_norm = kind & 1;
             c.drop_path = kind & 2 ? 0.3 : 0;
             c.recompute = kind & 4;
-            plan_of(&b, c, BATCH, kind & 8, true);
+            plan_of(&b, c, NET1D_SMALL_BATCH, kind & 8, true);
         }
         backend_close(&b);
     }
@@ -83,7 +57,7 @@ static void the_plan_is_what_is_allocated(void) {
  * program come on top: 2 x 117, 15 and 20 MiB. */
 static void the_published_network_fits(void) {
     struct backend b;
-    struct net1d_config c = published;
+    struct net1d_config c = net1d_published;
     if (!CHECK(backend_open(&b, BACKEND_FASTEST))) return;
     struct net1d_memory plain = plan_of(&b, c, 16, true, false);
     struct net1d_memory half = plan_of(&b, c, 8, true, false);
@@ -125,13 +99,15 @@ static void outcome_free(struct outcome *o) {
 static bool step(struct net1d *net, struct optim *optim, int split, bool frozen_norm, int number) {
     const struct net1d_config *c = &net->config;
     size_t record = (size_t)c->length * (size_t)c->n_leads, K = (size_t)c->n_outputs;
-    float x[BATCH * 50 * 3], d[BATCH * 3];
-    for (size_t i = 0; i < BATCH * record; i++)
+    float x[NET1D_SMALL_BATCH * 50 * 3], d[NET1D_SMALL_BATCH * 3];
+    for (size_t i = 0; i < NET1D_SMALL_BATCH * record; i++)
         x[i] = (float)(4 * recipe_uniform("x", (uint64_t)number, i) - 2);
-    for (size_t i = 0; i < BATCH * K; i++) d[i] = (float)(recipe_uniform("d", 1, i) - 0.5);
+    for (size_t i = 0; i < NET1D_SMALL_BATCH * K; i++)
+        d[i] = (float)(recipe_uniform("d", 1, i) - 0.5);
     if (!CHECK_OK(optim_zero_grad(optim))) return false;
-    for (int first = 0; first < BATCH; first += split) {
-        size_t at = (size_t)first, n = (size_t)(BATCH - first < split ? BATCH - first : split);
+    for (int first = 0; first < NET1D_SMALL_BATCH; first += split) {
+        size_t at = (size_t)first,
+               n = (size_t)(NET1D_SMALL_BATCH - first < split ? NET1D_SMALL_BATCH - first : split);
         struct net1d_pass pass = {.train = true,
                                   .frozen_norm = frozen_norm,
                                   .seed = 9,
@@ -189,7 +165,7 @@ static void check_same(const struct backend *b, const struct net1d_config *one,
 }
 
 static struct net1d_config small_kind(int kind) {
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     c.batch_norm = kind & 1;
     c.dropout = kind & 2 ? 0.3 : 0;
     c.drop_path = kind & 4 ? 0.5 : 0;
@@ -203,7 +179,7 @@ static void recomputing_gives_the_same_bits(void) {
         for (int kind = 0; kind < 16; kind++) {
             struct net1d_config kept = small_kind(kind), again = kept;
             again.recompute = true;
-            check_same(&b, &kept, &again, kind & 8 ? 4 : BATCH, false);
+            check_same(&b, &kept, &again, kind & 8 ? 4 : NET1D_SMALL_BATCH, false);
         }
         backend_close(&b);
     }
@@ -216,15 +192,15 @@ static void a_head_alone_needs_little(void) {
     for (int kind = 0; kind < 16; kind++) {
         struct net1d_config whole = small_kind(kind), head = whole;
         head.head_only = true;
-        check_same(&b, &whole, &head, kind & 8 ? 4 : BATCH, true);
-        struct net1d_memory m = plan_of(&b, head, BATCH, true, true),
-                            n = plan_of(&b, whole, BATCH, false, true);
+        check_same(&b, &whole, &head, kind & 8 ? 4 : NET1D_SMALL_BATCH, true);
+        struct net1d_memory m = plan_of(&b, head, NET1D_SMALL_BATCH, true, true),
+                            n = plan_of(&b, whole, NET1D_SMALL_BATCH, false, true);
         /* drop-path's gates alone are more: two of four blocks', and their factors */
-        CHECK(m.activations - n.activations <= 4 * (BATCH * 16 * sizeof(float)));
+        CHECK(m.activations - n.activations <= 4 * (NET1D_SMALL_BATCH * 16 * sizeof(float)));
         CHECK(m.backward < n.activations);
     }
     struct net1d net;
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     c.head_only = true;
     const struct net1d_pass pass = {.train = true};
     if (CHECK_OK(net1d_create(&net, &c, b.ops, b.dev, 1, true))) {

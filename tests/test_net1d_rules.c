@@ -10,39 +10,12 @@
 #include "tests/support/net1d_fixture.h"
 #include "tests/support/net1d_session.h"
 
-static const struct net1d_config published = {
-    .n_leads = 12,
-    .length = 5000,
-    .base_filters = 64,
-    .n_stages = 7,
-    .filters = {64, 160, 160, 400, 400, 1024, 1024},
-    .blocks = {2, 2, 2, 3, 3, 4, 4},
-    .kernel_size = 16,
-    .stride = 2,
-    .group_width = 16,
-    .n_outputs = 150,
-};
-
-static const struct net1d_config small = {
-    .n_leads = 3,
-    .length = 50,
-    .base_filters = 8,
-    .n_stages = 2,
-    .filters = {8, 16},
-    .blocks = {2, 2},
-    .kernel_size = 6,
-    .stride = 2,
-    .group_width = 4,
-    .n_outputs = 3,
-};
-#define SMALL_BATCH 6
-
 /* ------------------------------------------------------------------ a network with invented input */
 
 struct bench {
     struct backend backend;
     struct net1d net;
-    float *x; /* (SMALL_BATCH, length, n_leads) host */
+    float *x; /* (NET1D_SMALL_BATCH, length, n_leads) host */
 };
 
 static bool bench_open(struct bench *b, int backend, const struct net1d_config *c, int max_batch,
@@ -52,7 +25,7 @@ static bool bench_open(struct bench *b, int backend, const struct net1d_config *
     if (!CHECK_OK(net1d_create(&b->net, c, b->backend.ops, b->backend.dev, max_batch, training)) ||
         !CHECK_OK(net1d_init_weights(&b->net, 5, false)))
         return false;
-    size_t n = (size_t)SMALL_BATCH * (size_t)c->length * (size_t)c->n_leads;
+    size_t n = (size_t)NET1D_SMALL_BATCH * (size_t)c->length * (size_t)c->n_leads;
     if (!CHECK_OK(MEM_NEW(&b->x, n))) return false;
     for (size_t i = 0; i < n; i++) b->x[i] = (float)(4 * recipe_uniform("x", 3, i) - 2);
     return true;
@@ -103,7 +76,7 @@ static void zero_grads(struct bench *b) {
 
 static void tensor_table(void) {
     struct bench b;
-    struct net1d_config c = published;
+    struct net1d_config c = net1d_published;
     if (!bench_open(&b, BACKEND_REF, &c, 1, false)) return;
     struct net1d *net = &b.net;
     CHECK(net->n_tensors == 509);
@@ -160,7 +133,7 @@ static void check_uniform(struct bench *b, const char *name, double bound) {
 
 static void first_weights(void) {
     struct bench b, again;
-    struct net1d_config c = published;
+    struct net1d_config c = net1d_published;
     c.length = 100;
     c.batch_norm = true;
     if (!bench_open(&b, BACKEND_REF, &c, 1, false)) return;
@@ -195,33 +168,33 @@ static void first_weights(void) {
 }
 
 static void impossible_shapes(void) {
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     CHECK_OK(net1d_check(&c));
     c.length = 0;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "model.length");
-    c = small;
+    c = net1d_small;
     c.filters[1] = 4;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "narrows");
-    c = small;
+    c = net1d_small;
     c.filters[1] = 18;
     c.group_width = 4;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "model.group_width");
-    c = small;
+    c = net1d_small;
     c.group_width = 16;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "model.group_width");
-    c = small;
+    c = net1d_small;
     c.group_width = 0;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "model.group_width");
-    c = small;
+    c = net1d_small;
     c.n_stages = NET1D_MAX_STAGES + 1;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "model.filters");
-    c = small;
+    c = net1d_small;
     c.blocks[1] = 0;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "model.blocks");
-    c = small;
+    c = net1d_small;
     c.dropout = NAN;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "model.dropout");
-    c = small;
+    c = net1d_small;
     c.length = 1 << 28;
     CHECK_FAILS(net1d_check(&c), ECG_ERR_CONFIG, "too large");
     struct backend backend;
@@ -229,9 +202,9 @@ static void impossible_shapes(void) {
     if (!backend_open(&backend, BACKEND_REF)) return;
     CHECK_FAILS(net1d_create(&net, &c, backend.ops, backend.dev, 1, true), ECG_ERR_CONFIG, "large");
     net1d_free(&net);
-    CHECK_FAILS(net1d_create(&net, &small, backend.ops, backend.dev, 0, true), ECG_ERR_CONFIG,
+    CHECK_FAILS(net1d_create(&net, &net1d_small, backend.ops, backend.dev, 0, true), ECG_ERR_CONFIG,
                 "train.batch_size");
-    if (CHECK_OK(net1d_create(&net, &small, backend.ops, backend.dev, 2, false))) {
+    if (CHECK_OK(net1d_create(&net, &net1d_small, backend.ops, backend.dev, 2, false))) {
         const struct net1d_pass train = {.train = true};
         CHECK_FAILS(net1d_forward(&net, 3, &train), ECG_ERR_FAIL, "batch of 3");
         CHECK_FAILS(net1d_forward(&net, 1, &train), ECG_ERR_FAIL, "inference");
@@ -252,12 +225,12 @@ static void check_direction(const struct net1d_config *c, struct net1d_pass pass
     const double h = 2e-4;
     double dot = 0, loss[2] = {0, 0};
     float *start = NULL;
-    if (!bench_open(&b, BACKEND_REF, c, SMALL_BATCH, true)) return;
+    if (!bench_open(&b, BACKEND_REF, c, NET1D_SMALL_BATCH, true)) return;
     struct net1d *net = &b.net;
     zero_grads(&b);
-    if (!run_samples(&b, 0, SMALL_BATCH, pass)) goto out;
-    loss_of(&b, 0, SMALL_BATCH);
-    if (!CHECK_OK(net1d_backward(net, SMALL_BATCH, &pass)) ||
+    if (!run_samples(&b, 0, NET1D_SMALL_BATCH, pass)) goto out;
+    loss_of(&b, 0, NET1D_SMALL_BATCH);
+    if (!CHECK_OK(net1d_backward(net, NET1D_SMALL_BATCH, &pass)) ||
         !CHECK_OK(net1d_fixture_download(net, net->params, net->n_params, &start)))
         goto out;
     for (int side = 0; side < 2; side++) {
@@ -271,8 +244,8 @@ static void check_direction(const struct net1d_config *c, struct net1d_pass pass
                 net->params[at] = start[at] + (float)(side == 0 ? h * v : -h * v);
             }
         }
-        if (!run_samples(&b, 0, SMALL_BATCH, pass)) goto out;
-        loss[side] = loss_of(&b, 0, SMALL_BATCH);
+        if (!run_samples(&b, 0, NET1D_SMALL_BATCH, pass)) goto out;
+        loss[side] = loss_of(&b, 0, NET1D_SMALL_BATCH);
     }
     double slope = (loss[0] - loss[1]) / (2 * h);
     check_note("%-22s slope %.6f gradient %.6f", what, slope, dot);
@@ -283,7 +256,7 @@ out:
 }
 
 static void gradient_along_a_direction(void) {
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     const struct net1d_pass train = {.train = true, .seed = 9, .step = 4};
     const struct net1d_pass frozen_norm = {.train = true, .frozen_norm = true, .seed = 9};
     check_direction(&c, train, "plain");
@@ -295,12 +268,12 @@ static void gradient_along_a_direction(void) {
     check_direction(&c, train, "dropout and drop-path");
 }
 
-/* Gradients of the whole batch by micro-batches of `split`; logits into out (SMALL_BATCH, n_outputs). */
+/* Gradients of the whole batch by micro-batches of `split`; logits into out (NET1D_SMALL_BATCH, n_outputs). */
 static bool run_split(struct bench *b, int split, struct net1d_pass pass, float *logits) {
     size_t K = (size_t)b->net.config.n_outputs;
     zero_grads(b);
-    for (int first = 0; first < SMALL_BATCH; first += split) {
-        int n = SMALL_BATCH - first < split ? SMALL_BATCH - first : split;
+    for (int first = 0; first < NET1D_SMALL_BATCH; first += split) {
+        int n = NET1D_SMALL_BATCH - first < split ? NET1D_SMALL_BATCH - first : split;
         if (!run_samples(b, first, n, pass)) return false;
         loss_of(b, first, n);
         pass.sample0 = (uint64_t)first;
@@ -315,16 +288,16 @@ static bool run_split(struct bench *b, int split, struct net1d_pass pass, float 
 /* What is dropped depends on the sample's place in the step's batch, not on how the batch is cut. */
 static void check_split(int backend) {
     struct bench b;
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     c.dropout = 0.3;
     c.drop_path = 0.5;
     const struct net1d_pass pass = {.train = true, .seed = 21, .step = 7};
-    float logits[2][SMALL_BATCH * 3], *grads[2] = {NULL, NULL};
-    if (!bench_open(&b, backend, &c, SMALL_BATCH, true)) goto out;
-    if (!run_split(&b, SMALL_BATCH, pass, logits[0]) ||
+    float logits[2][NET1D_SMALL_BATCH * 3], *grads[2] = {NULL, NULL};
+    if (!bench_open(&b, backend, &c, NET1D_SMALL_BATCH, true)) goto out;
+    if (!run_split(&b, NET1D_SMALL_BATCH, pass, logits[0]) ||
         !CHECK_OK(net1d_fixture_download(&b.net, b.net.grads, b.net.n_params, &grads[0])))
         goto out;
-    for (int split = 1; split < SMALL_BATCH; split++) {
+    for (int split = 1; split < NET1D_SMALL_BATCH; split++) {
         if (!run_split(&b, split, pass, logits[1]) ||
             !CHECK_OK(net1d_fixture_download(&b.net, b.net.grads, b.net.n_params, &grads[1])))
             goto out;
@@ -335,7 +308,7 @@ static void check_split(int backend) {
     }
     struct net1d_pass next = pass;
     next.step++;
-    if (run_split(&b, SMALL_BATCH, next, logits[1]))
+    if (run_split(&b, NET1D_SMALL_BATCH, next, logits[1]))
         CHECK(memcmp(logits[0], logits[1], sizeof(logits[0])) != 0);
 out:
     free(grads[0]);
@@ -377,10 +350,10 @@ static void same_masks_for_any_split(void) {
 static void drop_path_is_unbiased(void) {
     enum { STEPS = 400 };
     struct bench b;
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     c.n_stages = 1; /* two blocks: the first never drops */
     c.drop_path = 0.3;
-    if (!bench_open(&b, BACKEND_REF, &c, SMALL_BATCH, true)) return;
+    if (!bench_open(&b, BACKEND_REF, &c, NET1D_SMALL_BATCH, true)) return;
     float eval = 0, seen[2] = {0, 0};
     int n_seen = 0, count[2] = {0, 0};
     if (run_samples(&b, 0, 1, (struct net1d_pass){.train = false})) eval = b.net.features[1];
@@ -408,22 +381,24 @@ static void drop_path_is_unbiased(void) {
  * others, wherever it stands. */
 static void check_same_bits(int backend, bool batch_norm) {
     struct bench many, few;
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     c.batch_norm = batch_norm;
     c.dropout = 0.5;
     c.drop_path = 0.5;
     const struct net1d_pass eval = {.train = false};
-    size_t size = SMALL_BATCH * 3 * sizeof(float);
-    float logits[SMALL_BATCH * 3], again[SMALL_BATCH * 3];
-    bool ok = bench_open(&many, backend, &c, SMALL_BATCH, true);
-    ok = bench_open(&few, backend, &c, SMALL_BATCH, false) && ok;
-    if (ok && run_samples(&many, 0, SMALL_BATCH, eval) && run_samples(&few, 0, SMALL_BATCH, eval) &&
+    size_t size = NET1D_SMALL_BATCH * 3 * sizeof(float);
+    float logits[NET1D_SMALL_BATCH * 3], again[NET1D_SMALL_BATCH * 3];
+    bool ok = bench_open(&many, backend, &c, NET1D_SMALL_BATCH, true);
+    ok = bench_open(&few, backend, &c, NET1D_SMALL_BATCH, false) && ok;
+    if (ok && run_samples(&many, 0, NET1D_SMALL_BATCH, eval) &&
+        run_samples(&few, 0, NET1D_SMALL_BATCH, eval) &&
         CHECK_OK(many.net.ops->download(many.net.dev, logits, many.net.logits, size)) &&
         CHECK_OK(few.net.ops->download(few.net.dev, again, few.net.logits, size))) {
         CHECK(memcmp(logits, again, size) == 0);
-        for (int i = 0; i < SMALL_BATCH && run_samples(&few, i, 1, eval); i++) {
-            CHECK_OK(few.net.ops->download(few.net.dev, again, few.net.logits, size / SMALL_BATCH));
-            CHECK(memcmp(logits + i * 3, again, size / SMALL_BATCH) == 0);
+        for (int i = 0; i < NET1D_SMALL_BATCH && run_samples(&few, i, 1, eval); i++) {
+            CHECK_OK(few.net.ops->download(few.net.dev, again, few.net.logits,
+                                           size / NET1D_SMALL_BATCH));
+            CHECK(memcmp(logits + i * 3, again, size / NET1D_SMALL_BATCH) == 0);
         }
     }
     bench_close(&many);
@@ -453,9 +428,9 @@ static void check_frozen(struct bench *b, const float *whole, const char *first_
     size_t first = (size_t)(net1d_tensor(net, first_trained) - net->tensors);
     for (size_t i = 0; i < net->n_tensors; i++) net->tensors[i].frozen = i < first;
     zero_grads(b);
-    if (!run_samples(b, 0, SMALL_BATCH, pass)) return;
-    loss_of(b, 0, SMALL_BATCH);
-    CHECK_OK(net1d_backward(net, SMALL_BATCH, &pass));
+    if (!run_samples(b, 0, NET1D_SMALL_BATCH, pass)) return;
+    loss_of(b, 0, NET1D_SMALL_BATCH);
+    CHECK_OK(net1d_backward(net, NET1D_SMALL_BATCH, &pass));
     for (size_t i = 0; i < net->n_tensors; i++) {
         const struct tensor *t = &net->tensors[i];
         if (t->kind != TENSOR_PARAM) continue;
@@ -466,15 +441,15 @@ static void check_frozen(struct bench *b, const float *whole, const char *first_
 
 static void frozen_tensors_get_no_gradient(void) {
     struct bench b;
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     const struct net1d_pass pass = {.train = true, .seed = 1};
     float *whole = NULL;
     c.batch_norm = true;
-    if (!bench_open(&b, BACKEND_REF, &c, SMALL_BATCH, true)) return;
+    if (!bench_open(&b, BACKEND_REF, &c, NET1D_SMALL_BATCH, true)) return;
     zero_grads(&b);
-    if (!run_samples(&b, 0, SMALL_BATCH, pass)) goto out;
-    loss_of(&b, 0, SMALL_BATCH);
-    CHECK_OK(net1d_backward(&b.net, SMALL_BATCH, &pass));
+    if (!run_samples(&b, 0, NET1D_SMALL_BATCH, pass)) goto out;
+    loss_of(&b, 0, NET1D_SMALL_BATCH);
+    CHECK_OK(net1d_backward(&b.net, NET1D_SMALL_BATCH, &pass));
     if (!CHECK_OK(net1d_fixture_download(&b.net, b.net.grads, b.net.n_params, &whole))) goto out;
     check_frozen(&b, whole, "stage_list.0.block_list.0.bn1.weight");
     check_frozen(&b, whole, "stage_list.1.block_list.0.bn1.weight");
@@ -492,7 +467,7 @@ out:
 /* Statistics of one number per channel: refused, not divided by zero. */
 static void batch_norm_needs_two_values(void) {
     struct bench b;
-    struct net1d_config c = small;
+    struct net1d_config c = net1d_small;
     c.batch_norm = true;
     c.length = 1;
     if (!bench_open(&b, BACKEND_REF, &c, 2, true)) return;

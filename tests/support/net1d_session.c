@@ -17,6 +17,32 @@ static const struct {
 };
 const int n_backends = (int)(sizeof(backends) / sizeof(backends[0]));
 
+const struct net1d_config net1d_published = {
+    .n_leads = 12,
+    .length = 5000,
+    .base_filters = 64,
+    .n_stages = 7,
+    .filters = {64, 160, 160, 400, 400, 1024, 1024},
+    .blocks = {2, 2, 2, 3, 3, 4, 4},
+    .kernel_size = 16,
+    .stride = 2,
+    .group_width = 16,
+    .n_outputs = 150,
+};
+
+const struct net1d_config net1d_small = {
+    .n_leads = 3,
+    .length = 50,
+    .base_filters = 8,
+    .n_stages = 2,
+    .filters = {8, 16},
+    .blocks = {2, 2},
+    .kernel_size = 6,
+    .stride = 2,
+    .group_width = 4,
+    .n_outputs = 3,
+};
+
 bool backend_open_threads(struct backend *b, int i, int n_threads) {
     *b = (struct backend){.label = i < 0 ? "cpu" : backends[i].label};
     const char *level = i < 0 ? NULL : backends[i].level;

@@ -25,6 +25,10 @@ bool backend_open(struct backend *b, int i);
 bool backend_open_threads(struct backend *b, int i, int n_threads);
 void backend_close(struct backend *b); /* idempotent */
 
+/* The published 12-lead network, and one whose shapes no size divides evenly, with batches of NET1D_SMALL_BATCH. */
+extern const struct net1d_config net1d_published, net1d_small;
+#define NET1D_SMALL_BATCH 6
+
 struct session {
     const struct net1d_fixture *fixture;
     struct net1d net;
