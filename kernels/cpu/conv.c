@@ -200,27 +200,6 @@ static void pack_spans(const struct job *job, const float *w, int cols, float *t
     }
 }
 
-/* The panel's rows become pairs of bf16, in place: what is written lies behind what is still to be read. */
-static void pair_rows(const struct job *job, float *panel) {
-    const struct pass *p = &job->p;
-    const struct level *v = job->dev->level;
-    const int rows = p->win.taps * p->win.in;
-    uint16_t pair[2][PANEL_MOST];
-    memset(pair, 0, sizeof pair);
-    for (int d = 0; d < depth(p); d++) {
-        const struct level_zip both = {.rows = 1,
-                                       .cols = p->panel,
-                                       .in = pair[0],
-                                       .in_row = PANEL_MOST,
-                                       .n_in = cpu_min(2, rows - 2 * d),
-                                       .step = 2,
-                                       .distance = 1};
-        for (int i = 0; i < both.n_in; i++)
-            v->narrow((size_t)p->panel, panel + (ptrdiff_t)(2 * d + i) * p->panel, pair[i]);
-        v->zip(&both, (uint32_t *)(void *)(panel + (ptrdiff_t)d * p->panel), p->panel, p->panel, 0);
-    }
-}
-
 /* packed(G, n_panels, panel_rows, panel); columns past the last channel are zero. One task a panel. */
 static void pack_panel(const struct job *job, size_t task) {
     const struct pass *p = &job->p;
@@ -251,7 +230,7 @@ static void pack_panel(const struct job *job, size_t task) {
     } else {
         pack_rows(p, w, cols, to);
     }
-    if (is_half(p)) pair_rows(job, to);
+    if (is_half(p)) v->pair_rows(taps * in, p->panel, to);
 }
 
 /* ------------------------------------------------------------------------------------- products */

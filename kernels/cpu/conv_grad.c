@@ -283,36 +283,6 @@ static struct rectangle rectangle_of(const struct grad *j, size_t task, size_t *
     return r;
 }
 
-static void grad_task(void *context, size_t task, int worker) {
-    const struct grad *j = context;
-    char *base = j->scratch + (size_t)worker * thread_bytes(j);
-    const struct thread mine = {.slab = base,
-                                .dy_copy = base + j->slab,
-                                .factor = (float *)(void *)(base + j->slab + j->dy_copy),
-                                .unpaired =
-                                    (uint16_t *)(void *)(base + j->slab + j->dy_copy + j->factor)};
-    size_t chunk;
-    const struct rectangle r = rectangle_of(j, task, &chunk);
-    const struct cpu_part units =
-        cpu_part((size_t)j->win.B * (size_t)j->units, (size_t)j->n_chunks, chunk);
-
-    const int channels = r.n_groups * r.n_out;
-    for (int n = 0; r.db && n < channels; n++) r.db[n] = 0;
-    for (size_t u = units.from; u < units.to; u++) {
-        const struct cpu_part m =
-            cpu_part((size_t)j->win.n, (size_t)j->units, u % (size_t)j->units);
-        const int b = (int)(u / (size_t)j->units), n = (int)(m.to - m.from);
-        const void *dy = dy_rows(j, &r, b, (int)m.from, n, mine.dy_copy);
-        fill_slabs(j, &r, b, (int)m.from, n, &mine);
-        for (int g = 0; g < r.n_groups; g++)
-            add_group(j, &r, g, n, u == units.from,
-                      mine.slab + (size_t)g * slab_of(j, &r, n) * LEVEL_PLACE, dy);
-        if (r.db)
-            j->dev->level->sum_rows(j->half, n, channels, dy_at(j, &r, b, (int)m.from),
-                                    (ptrdiff_t)j->win.G * j->out, r.db);
-    }
-}
-
 /* sum(n_t, n) = the chunks' sums of some taps' neighbouring inputs, rows FINISH_COLS apart; `part`: the first
  * chunk's. */
 static void add_chunks(const struct grad *j, const float *part, int n_t, int n, float *sum) {
@@ -349,6 +319,49 @@ static void finish_row(const struct grad *j, size_t n) {
             }
         }
     }
+}
+
+/* Where there is one chunk, and rectangles hold whole rows, a task's sum is complete and still near at its end. */
+static int finishes_itself(const struct grad *j) {
+    return !j->direct && j->n_chunks == 1 && j->n_in == 1;
+}
+
+static void finish_rectangle(const struct grad *j, const struct rectangle *r) {
+    for (int g = r->g0; g < r->g0 + r->n_groups; g++) {
+        for (int n = r->out0; n < r->out0 + r->n_out; n++)
+            finish_row(j, (size_t)g * (size_t)j->out + (size_t)n);
+    }
+}
+
+static void grad_task(void *context, size_t task, int worker) {
+    const struct grad *j = context;
+    char *base = j->scratch + (size_t)worker * thread_bytes(j);
+    const struct thread mine = {.slab = base,
+                                .dy_copy = base + j->slab,
+                                .factor = (float *)(void *)(base + j->slab + j->dy_copy),
+                                .unpaired =
+                                    (uint16_t *)(void *)(base + j->slab + j->dy_copy + j->factor)};
+    size_t chunk;
+    const struct rectangle r = rectangle_of(j, task, &chunk);
+    const struct cpu_part units =
+        cpu_part((size_t)j->win.B * (size_t)j->units, (size_t)j->n_chunks, chunk);
+
+    const int channels = r.n_groups * r.n_out;
+    for (int n = 0; r.db && n < channels; n++) r.db[n] = 0;
+    for (size_t u = units.from; u < units.to; u++) {
+        const struct cpu_part m =
+            cpu_part((size_t)j->win.n, (size_t)j->units, u % (size_t)j->units);
+        const int b = (int)(u / (size_t)j->units), n = (int)(m.to - m.from);
+        const void *dy = dy_rows(j, &r, b, (int)m.from, n, mine.dy_copy);
+        fill_slabs(j, &r, b, (int)m.from, n, &mine);
+        for (int g = 0; g < r.n_groups; g++)
+            add_group(j, &r, g, n, u == units.from,
+                      mine.slab + (size_t)g * slab_of(j, &r, n) * LEVEL_PLACE, dy);
+        if (r.db)
+            j->dev->level->sum_rows(j->half, n, channels, dy_at(j, &r, b, (int)m.from),
+                                    (ptrdiff_t)j->win.G * j->out, r.db);
+    }
+    if (finishes_itself(j)) finish_rectangle(j, &r);
 }
 
 static size_t finish_tasks(const struct grad *j) {
@@ -389,7 +402,8 @@ enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, enum ops_dtype dtype, st
     const double weights = (double)j.win.G * j.out * j.depth;
     const size_t n_tasks = (size_t)j.n_batches * j.n_out * j.n_in * j.n_chunks;
     cpu_run(dev, n_tasks, 2.0 * j.win.B * j.win.n * weights, grad_task, &j);
-    if (!j.direct) cpu_run(dev, finish_tasks(&j), weights * j.n_chunks, finish_task, &j);
+    if (!j.direct && !finishes_itself(&j))
+        cpu_run(dev, finish_tasks(&j), weights * j.n_chunks, finish_task, &j);
     if (db) finish_db(&j);
     return ECG_OK;
 }

@@ -90,8 +90,10 @@ struct level {
     void (*sigmoid)(size_t n, const float *x, float *y); /* y == x allowed */
     void (*zip)(const struct level_zip *z, uint32_t *out, ptrdiff_t out_row, int panel,
                 ptrdiff_t panel_step);
+    /* A dense (rows, cols) becomes, in place, pairs of bf16 of every two rows; cols is a multiple of `vector`, the row that
+     * an odd last one lacks is zero. */
+    void (*pair_rows)(int rows, int cols, float *x);
     void (*widen)(size_t n, const uint16_t *x, float *y);
-    void (*narrow)(size_t n, const float *x, uint16_t *y);
 
     /* Sums over the rows of a block, (cols) each, added to double accumulators; up to SUM_ROWS rows are
      * added in fp32 first. */

@@ -209,10 +209,17 @@ static void widen(size_t n, const uint16_t *x, float *y) {
 #undef STEP
 }
 
-static void narrow(size_t n, const float *x, uint16_t *y) {
-#define STEP(c, m) store_part(1, y, c, load_part(0, x, c, m), m)
-    FOR_COLUMNS(0, n, STEP);
-#undef STEP
+/* What is written lies behind what is still to be read. */
+static void pair_rows(int rows, int cols, float *x) {
+    for (ptrdiff_t d = 0; 2 * d < rows; d++) {
+        for (ptrdiff_t c = 0; c < cols; c += LEVEL_VECTOR) {
+            const float *first = x + 2 * d * cols + c;
+            const level_vec second = 2 * d + 1 < rows ? vec_load(first + cols) : vec_set1(0);
+            const level_uint lo = __builtin_convertvector(VEC_TO_HALF(vec_load(first)), level_uint),
+                             hi = __builtin_convertvector(VEC_TO_HALF(second), level_uint);
+            vec_store(x + d * cols + c, (level_vec)(lo | hi << 16));
+        }
+    }
 }
 
 static void zip(const struct level_zip *z, uint32_t *out, ptrdiff_t out_row, int panel,
