@@ -177,6 +177,7 @@ enum ecg_status folder_prune(const char *run, int keep) {
     char *checkpoints = NULL;
     enum ecg_status status = ECG_OK;
     TRY_OUT(file_join(&checkpoints, run, "checkpoints"));
+    TRY_OUT(tidy(checkpoints));
     TRY_OUT(file_list_dir(&entries, checkpoints, "", false));
     int newer = 0;
     for (size_t i = entries.n; i-- > 0;) { // sorted by name, so by step

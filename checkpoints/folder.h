@@ -21,7 +21,7 @@ enum ecg_status folder_begin(struct folder *f, const char *run, int64_t step);
  * it: links are replaced atomically (new link under another name, rename). */
 enum ecg_status folder_commit(struct folder *f, bool is_best);
 void folder_abort(struct folder *f); /* removes the temporary folder; idempotent */
-/* Removes step folders that neither link points at, but for the newest `keep`. */
+/* Removes step folders that neither link points at, but for the newest `keep`, and the leftovers of a killed run. */
 enum ecg_status folder_prune(const char *run, int keep);
 /* Fresh path of RUN/checkpoints/<link>, resolved; NULL when there is none. A dangling link counts as none. */
 enum ecg_status folder_resolve(const char *run, const char *link, char **path);

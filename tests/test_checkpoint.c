@@ -133,7 +133,9 @@ static void prune_keeps_what_is_linked(void) {
         snprintf(name, sizeof name, "step-%08d", step);
         CHECK(file_exists(below(name)) == stays[step - 1]);
     }
+    CHECK_OK(file_mkdirs(below(".removed-step-00000003"))); /* killed while it was removed */
     CHECK_OK(folder_prune(run, 0));
+    CHECK(!file_exists(below(".removed-step-00000003")));
     CHECK(linked_step("best") == 2 && linked_step("last") == 6);
     CHECK(!file_exists(below("step-00000005")));
 }

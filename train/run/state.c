@@ -104,6 +104,10 @@ static enum ecg_status save_files(struct trainer *t, const char *dir) {
     return with_file(t, dir, "state.json", save_position);
 }
 
+enum ecg_status trainer_prune(const struct trainer *t) {
+    return folder_prune(t->run, 1);
+}
+
 enum ecg_status trainer_save(struct trainer *t, bool is_best) {
     struct folder f = {0};
     enum ecg_status status;
@@ -111,7 +115,7 @@ enum ecg_status trainer_save(struct trainer *t, bool is_best) {
     TRY_OUT(folder_begin(&f, t->run, t->at.step));
     TRY_OUT(save_files(t, f.temporary));
     TRY_OUT(folder_commit(&f, is_best));
-    TRY_OUT(folder_prune(t->run, 1));
+    TRY_OUT(trainer_prune(t));
 out:
     folder_abort(&f);
     return status;

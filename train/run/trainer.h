@@ -68,6 +68,8 @@ void trainer_forget_thresholds(struct trainer *t);
 
 /* state.c: RUN/checkpoints. */
 enum ecg_status trainer_save(struct trainer *t, bool is_best);
+/* What trainer_save does last: removes checkpoints that no link points at, and what a killed run left. */
+enum ecg_status trainer_prune(const struct trainer *t);
 /* How many bytes state.safetensors has; t may be planned. */
 enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes);
 /* Loads checkpoints/last when there is one; *found tells. */

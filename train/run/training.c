@@ -44,7 +44,7 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
     if (o->resume) TRY(trainer_load_last(t, &found));
     if (found && t->at.finished) {
         log_info("%s: this run is finished (step %lld)", o->out, (long long)t->at.step);
-        return ECG_OK;
+        return trainer_prune(t); /* it may have been killed at that */
     }
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
