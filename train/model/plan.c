@@ -37,6 +37,7 @@ enum ecg_status plan_shapes(struct net1d *net) {
     struct net1d_private *p = net->p;
     for (int i = 0; i < c->n_stages; i++) p->n_blocks += c->blocks[i];
     TRY(MEM_NEW(&p->blocks, (size_t)p->n_blocks));
+    TRY(MEM_NEW(&p->packs, 1 + 3 * (size_t)p->n_blocks));
     p->stem = conv_plan(net->max_batch, c->length, c->n_leads, c->base_filters, c->kernel_size,
                         c->stride, 1);
     p->first_bn = norm_plan(net, c->base_filters, true);
@@ -227,7 +228,7 @@ static void carve_backward(struct net1d *net, struct carver *c, const struct ext
     p->zeros = take(c, n, e->width, 1);
     if (net->config.drop_path > 0) p->path_factor = take(c, n, e->width, 1);
     if (!net->config.head_only) {
-        for (int i = 0; i < 2; i++) p->g[i] = take_area(net, c, e->any);
+        for (int i = 0; i < 3; i++) p->g[i] = take_area(net, c, e->any);
         p->dfeatures = take_blc(c, B, 1, p->dense.K);
         p->dgate = take(c, n, e->width, 1);
         p->dm = take(c, n, e->width, 1);
@@ -251,6 +252,33 @@ static void carve_inference(struct net1d *net, struct carver *c, const struct ex
     }
 }
 
+/* Packed weights of a convolution, and its place in the list once there is memory. */
+static void carve_packed(struct net1d *net, struct carver *c, struct net1d_conv *conv,
+                         bool backward) {
+    struct net1d_private *p = net->p;
+    size_t bytes =
+        net->ops->conv_packed_bytes(net->dev, net->config.precision, conv->shape, backward);
+    conv->packed = bytes > 0 ? take(c, bytes / sizeof(float) + 1, 1, 1) : NULL;
+    if (conv->packed == NULL) return;
+    p->packs[p->n_packs++] = (struct ops_pack){.s = conv->shape,
+                                               .w = tensors_value(net, conv->w),
+                                               .backward = backward,
+                                               .packed = conv->packed};
+}
+
+static void carve_packs(struct net1d *net, struct carver *c) {
+    struct net1d_private *p = net->p;
+    bool backward = net->training && !net->config.head_only;
+    c->part = &net->memory.packed;
+    p->n_packs = 0;
+    carve_packed(net, c, &p->stem, false);
+    for (int i = 0; i < p->n_blocks; i++) {
+        carve_packed(net, c, &p->blocks[i].conv1, backward);
+        carve_packed(net, c, &p->blocks[i].conv2, backward);
+        carve_packed(net, c, &p->blocks[i].conv3, backward);
+    }
+}
+
 static void carve_all(struct net1d *net, struct carver *c) {
     struct net1d_private *p = net->p;
     struct extents e = measure(net);
@@ -259,6 +287,7 @@ static void carve_all(struct net1d *net, struct carver *c) {
     c->part = &net->memory.parameters;
     net->params = take(c, net->n_params, 1, 1);
     net->extras = take(c, net->n_extras, 1, 1);
+    carve_packs(net, c);
     c->part = &net->memory.activations;
     net->x = take_act(net, c, net->config.length, net->config.n_leads);
     net->features = take_blc(c, B, 1, p->dense.K);
