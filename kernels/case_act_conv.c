@@ -152,7 +152,8 @@ static size_t act_conv_packed(const struct case_call *r) {
 }
 
 static size_t act_conv_ws(const struct case_call *r) {
-    return act_conv_packed(r) + r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c));
+    return act_conv_packed(r) + r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c),
+                                                (r->c->flags & CASE_PACKED) != 0, 1);
 }
 
 static const void *act_conv_weights(const struct case_call *r, struct ops_ws *ws) {

@@ -29,7 +29,7 @@ static void conv_plan(const struct op_case *c, struct case_plan *plan) {
 }
 
 static size_t conv_ws(const struct case_call *r) {
-    return r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c));
+    return r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c), 0, 1);
 }
 
 static enum ecg_status conv_fwd(const struct case_call *r) {

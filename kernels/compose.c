@@ -45,8 +45,9 @@ static size_t out_bytes(enum ops_dtype dtype, struct ops_conv s) {
     return round_up((size_t)s.B * s.Lout * s.Cout * dtype_size(dtype));
 }
 
-size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, size_t primitives_ws) {
-    return in_bytes(dtype, s) + out_bytes(dtype, s) + primitives_ws;
+size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, int backward,
+                           size_t primitives_ws) {
+    return in_bytes(dtype, s) + (backward ? out_bytes(dtype, s) : 0) + primitives_ws;
 }
 
 size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws) {
@@ -54,9 +55,11 @@ size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws) {
            linear_ws;
 }
 
-static size_t compose_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+static size_t compose_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              int packed, int backward) {
+    (void)packed;
     const struct ops_blc y = {s.B, s.Lout, s.Cout};
-    return ops_compose_conv_ws(dtype, s, table_of(dev)->norm_ws(dev, y));
+    return ops_compose_conv_ws(dtype, s, backward, table_of(dev)->norm_ws(dev, y));
 }
 
 static size_t compose_linear_ws(struct ops_dev *dev, int M, int K, int N) {

@@ -255,15 +255,16 @@ struct ops {
 
     /* ---------------------------------------------------------------- fused entries */
 
-    /* Bytes of scratch that any entry with a `ws` needs for this convolution (both levels, all passes). */
-    size_t (*conv_ws)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+    /* Bytes of scratch that any entry with a `ws` needs for this convolution (both levels; `backward`: of all passes, else of forward passes); `packed`: those of
+     * act_conv_* with packed weights, and of packing them. */
+    size_t (*conv_ws)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed, int backward);
     size_t (*linear_ws)(struct ops_dev *dev, int M, int K, int N);
     size_t (*norm_ws)(struct ops_dev *dev, struct ops_blc s);
 
     /* Bytes of a convolution's packed weights; 0: this backend reads w as it is, and `packed` is NULL. */
     size_t (*conv_packed_bytes)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                 int backward);
-    /* Packs the weights of n convolutions; ws as large as conv_ws of any of them. */
+    /* Packs the weights of n convolutions; ws as large as conv_ws of any of them, packed. */
     enum ecg_status (*conv_pack)(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
                                  const struct ops_pack *list, struct ops_ws ws);
 
@@ -301,7 +302,7 @@ struct ops {
  * se_ws that leaves act_conv_* or se_* to the composition must count what the composition takes, with these:
  * primitives_ws is what the largest of the primitives called (conv, norm_stats; linear) needs for itself. */
 void ops_compose(struct ops *t);
-size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, size_t primitives_ws);
+size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, int backward, size_t primitives_ws);
 size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws);
 /* The gradient at y in memory from the front of ws where there is a branch, else dy itself. */
 enum ecg_status ops_compose_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,

@@ -287,7 +287,7 @@ static void composed(void) {
 
     for (uint32_t i = 0; i < N_PAIRS; i++) p[i] = numbers(i == Y || i == Y2 ? 136 : 170, i);
     if (!CHECK_OK(ref->open(&dev, 1))) return;
-    struct ops_ws ws = {.n = ref->conv_ws(dev, OPS_BF16, s)};
+    struct ops_ws ws = {.n = ref->conv_ws(dev, OPS_BF16, s, 0, 1)};
     if (!CHECK_OK(mem_alloc(&ws.p, ws.n, 1))) return;
     CHECK_OK(ref->act_conv_fwd(dev, OPS_BF16, s, &act, p[X].h, w.f, NULL, NULL, p[Y].h, mean[0],
                                var[0], m[0], ws));

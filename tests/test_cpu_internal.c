@@ -99,7 +99,7 @@ static struct result run_conv(const struct ops *ops, struct ops_dev *dev, struct
                                 .seed = 3,
                                 .stream = 5,
                                 .step = 2};
-    struct ops_ws ws = {.n = ops->conv_ws(dev, OPS_F32, s)};
+    struct ops_ws ws = {.n = ops->conv_ws(dev, OPS_F32, s, 0, 1)};
     ws.p = aligned_alloc(MEM_ALIGN, ws.n ? ws.n : MEM_ALIGN);
     memset(ws.p, 0xff, ws.n); /* NaN */
     CHECK_OK(
@@ -264,9 +264,9 @@ static void sample_does_not_depend_on_its_batch(void) {
         float *w = numbers((size_t)alone.Cout * (alone.Cin / alone.G) * alone.K, 4);
         float *m = numbers(PLACES * (size_t)alone.Cout, 5), *m1 = numbers((size_t)alone.Cout, 5);
         const struct ops_act act = {.swish = 1};
-        struct ops_ws ws = {.n = ops_cpu()->conv_ws(dev, OPS_F32, batch)};
-        if (ops_cpu()->conv_ws(dev, OPS_F32, alone) > ws.n)
-            ws.n = ops_cpu()->conv_ws(dev, OPS_F32, alone);
+        struct ops_ws ws = {.n = ops_cpu()->conv_ws(dev, OPS_F32, batch, 0, 0)};
+        if (ops_cpu()->conv_ws(dev, OPS_F32, alone, 0, 0) > ws.n)
+            ws.n = ops_cpu()->conv_ws(dev, OPS_F32, alone, 0, 0);
         ws.p = aligned_alloc(MEM_ALIGN, ws.n);
         CHECK_OK(ops_cpu()->act_conv_fwd(dev, OPS_F32, batch, &act, x, w, NULL, NULL, y, NULL, NULL,
                                          m, ws));

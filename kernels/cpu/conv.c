@@ -228,8 +228,8 @@ static struct jobs backward_jobs(struct ops_dev *dev, enum ops_dtype dtype, stru
 
 /* Scratch of packing for one call alone: the packed weights, and packing's own. */
 static size_t packing_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                         enum pass_kind kind) {
-    return pack_bytes(dev, dtype, s, kind) + pack_ws(dev, dtype, s);
+                         enum pass_kind kind, int packed) {
+    return packed ? 0 : pack_bytes(dev, dtype, s, kind) + pack_ws(dev, dtype, s);
 }
 
 /* Packs w from the front of the arena where nobody has done it before. */
@@ -240,12 +240,12 @@ static const void *pack_now(struct ops_dev *dev, enum ops_dtype dtype, struct op
     return packed;
 }
 
-size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed) {
     struct jobs all = forward_jobs(dev, dtype, s);
-    return jobs_ws(&all) + packing_ws(dev, dtype, s, PASS_FORWARD);
+    return jobs_ws(&all) + packing_ws(dev, dtype, s, PASS_FORWARD, packed);
 }
 
-size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed) {
     const char *none = NULL;
     size_t most = 0;
     for (int phase = 0; phase < s.S;) {
@@ -253,7 +253,7 @@ size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_c
         const size_t bytes = jobs_ws(&all);
         if (bytes > most) most = bytes;
     }
-    return most + packing_ws(dev, dtype, s, PASS_BACKWARD);
+    return most + packing_ws(dev, dtype, s, PASS_BACKWARD, packed);
 }
 
 enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
@@ -262,9 +262,7 @@ enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, enum ops_dtype dtype, stru
     struct jobs all = forward_jobs(dev, dtype, s);
     struct job *job = &all.job[0];
     struct arena arena;
-    TRY(cpu_scratch("conv_fwd", ws,
-                    jobs_ws(&all) + (packed ? 0 : packing_ws(dev, dtype, s, PASS_FORWARD)),
-                    &arena));
+    TRY(cpu_scratch("conv_fwd", ws, cpu_conv_fwd_ws(dev, dtype, s, packed != NULL), &arena));
     job->act = act;
     job->src = x;
     job->packed = packed ? packed : pack_now(dev, dtype, s, PASS_FORWARD, w, &arena);
@@ -293,10 +291,8 @@ enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, enum ops_dtype dtype, st
                                    struct ops_ws ws) {
     const int plain =
         !act || (!act->swish && !(act->drop > 0)); /* the slope of n itself is not wanted */
-    const size_t needed =
-        cpu_conv_bwd_x_ws(dev, dtype, s) - (packed ? packing_ws(dev, dtype, s, PASS_BACKWARD) : 0);
     struct arena arena;
-    TRY(cpu_scratch("conv_bwd_x", ws, needed, &arena));
+    TRY(cpu_scratch("conv_bwd_x", ws, cpu_conv_bwd_x_ws(dev, dtype, s, packed != NULL), &arena));
     const char *weights = packed ? (const char *)packed + pack_bytes(dev, dtype, s, PASS_FORWARD)
                                  : pack_now(dev, dtype, s, PASS_BACKWARD, w, &arena);
     if (!add) clear_unreached(dev, dtype, s, dn);

@@ -89,9 +89,9 @@ void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const flo
 /* Whether an activation (or NULL) leaves everything as it is. */
 int cpu_act_is_none(const struct ops_act *act);
 
-/* Bytes of scratch memory of each pass; cpu_conv_ws is their maximum. */
-size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
-size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+/* Bytes of scratch memory of each pass, with its weights packed or not. */
+size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed);
+size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed);
 size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
 
 /* The three passes with `act` on the input's side; NULL: none. packed: w packed (cpu_conv_pack), or NULL. `add` and x belong to act's backward. */
@@ -168,7 +168,7 @@ enum ecg_status cpu_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n
                          const float *g, float *m, float *v);
 enum ecg_status cpu_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                         int64_t step, size_t n, float *p, const float *g, float *m);
-size_t cpu_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+size_t cpu_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed, int backward);
 size_t cpu_linear_ws(struct ops_dev *dev, int M, int K, int N);
 size_t cpu_norm_ws(struct ops_dev *dev, struct ops_blc s);
 size_t cpu_conv_packed_bytes(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,

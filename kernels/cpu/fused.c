@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Activation and convolution in one: the passes of conv.c and conv_grad.c. */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/pass.h"
 
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
@@ -11,11 +11,15 @@ static size_t branch_bytes(enum ops_dtype dtype, struct ops_conv s) {
     return cpu_round_up((size_t)s.B * (size_t)s.Lout * (size_t)s.Cout * cpu_size(dtype), MEM_ALIGN);
 }
 
-size_t cpu_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+size_t cpu_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
+                   int backward) {
     const struct ops_blc y = {s.B, s.Lout, s.Cout};
-    return larger(larger(cpu_conv_fwd_ws(dev, dtype, s), cpu_norm_ws(dev, y)),
-                  branch_bytes(dtype, s) +
-                      larger(cpu_conv_bwd_x_ws(dev, dtype, s), cpu_conv_bwd_w_ws(dev, dtype, s)));
+    const size_t forward =
+        larger(larger(cpu_conv_fwd_ws(dev, dtype, s, packed), pack_ws(dev, dtype, s)),
+               cpu_norm_ws(dev, y));
+    if (!backward) return forward;
+    return larger(forward, branch_bytes(dtype, s) + larger(cpu_conv_bwd_x_ws(dev, dtype, s, packed),
+                                                           cpu_conv_bwd_w_ws(dev, dtype, s)));
 }
 
 enum ecg_status cpu_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,

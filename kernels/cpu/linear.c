@@ -152,6 +152,7 @@ size_t cpu_linear_ws(struct ops_dev *dev, int M, int K, int N) {
     struct arena few = {0};
     if (as_conv("linear_ws", M, K, N, &s) != ECG_OK) return 0;
     forward_plan(dev, M, K, N, &few);
-    return larger(larger(few.used, cpu_conv_fwd_ws(dev, OPS_F32, s)),
-                  larger(cpu_conv_bwd_x_ws(dev, OPS_F32, s), cpu_conv_bwd_w_ws(dev, OPS_F32, s)));
+    return larger(
+        larger(few.used, cpu_conv_fwd_ws(dev, OPS_F32, s, 0)),
+        larger(cpu_conv_bwd_x_ws(dev, OPS_F32, s, 0), cpu_conv_bwd_w_ws(dev, OPS_F32, s)));
 }

@@ -138,8 +138,14 @@ static size_t norm_scratch(const struct net1d *net, int B, int L, int C) {
     return net->ops->norm_ws(net->dev, (struct ops_blc){B, L, C});
 }
 
+/* Whether gradients pass through the convolutions. */
+static bool goes_back(const struct net1d *net) {
+    return net->training && !net->config.head_only;
+}
+
 static size_t conv_scratch(const struct net1d *net, const struct net1d_conv *c, int B) {
-    return net->ops->conv_ws(net->dev, net->config.precision, plan_conv(c, B));
+    return net->ops->conv_ws(net->dev, net->config.precision, plan_conv(c, B), c->packed_bytes > 0,
+                             goes_back(net));
 }
 
 static size_t scratch_for(const struct net1d *net, int B) {
@@ -252,13 +258,17 @@ static void carve_inference(struct net1d *net, struct carver *c, const struct ex
     }
 }
 
+static void count_packed(struct net1d *net, struct net1d_conv *conv, bool backward) {
+    conv->packed_bytes =
+        net->ops->conv_packed_bytes(net->dev, net->config.precision, conv->shape, backward);
+}
+
 /* Packed weights of a convolution, and its place in the list once there is memory. */
 static void carve_packed(struct net1d *net, struct carver *c, struct net1d_conv *conv,
                          bool backward) {
     struct net1d_private *p = net->p;
-    size_t bytes =
-        net->ops->conv_packed_bytes(net->dev, net->config.precision, conv->shape, backward);
-    conv->packed = bytes > 0 ? take(c, bytes / sizeof(float) + 1, 1, 1) : NULL;
+    conv->packed =
+        conv->packed_bytes > 0 ? take(c, conv->packed_bytes / sizeof(float) + 1, 1, 1) : NULL;
     if (conv->packed == NULL) return;
     p->packs[p->n_packs++] = (struct ops_pack){.s = conv->shape,
                                                .w = tensors_value(net, conv->w),
@@ -268,7 +278,7 @@ static void carve_packed(struct net1d *net, struct carver *c, struct net1d_conv 
 
 static void carve_packs(struct net1d *net, struct carver *c) {
     struct net1d_private *p = net->p;
-    bool backward = net->training && !net->config.head_only;
+    bool backward = goes_back(net);
     c->part = &net->memory.packed;
     p->n_packs = 0;
     carve_packed(net, c, &p->stem, false);
@@ -294,7 +304,7 @@ static void carve_all(struct net1d *net, struct carver *c) {
     net->logits = take_blc(c, B, 1, p->dense.N);
     carve_norm(c, &p->first_bn);
     for (int i = 0; i < p->n_blocks; i++) carve_block(net, c, &p->blocks[i]);
-    if (net->training && !net->config.head_only)
+    if (goes_back(net))
         carve_training(net, c, &e);
     else
         carve_inference(net, c, &e);
@@ -303,8 +313,20 @@ static void carve_all(struct net1d *net, struct carver *c) {
     p->ws.p = take(c, p->ws.n / sizeof(float) + 1, 1, 1);
 }
 
+static void count_packs(struct net1d *net) {
+    struct net1d_private *p = net->p;
+    bool backward = goes_back(net);
+    count_packed(net, &p->stem, false);
+    for (int i = 0; i < p->n_blocks; i++) {
+        count_packed(net, &p->blocks[i].conv1, backward);
+        count_packed(net, &p->blocks[i].conv2, backward);
+        count_packed(net, &p->blocks[i].conv3, backward);
+    }
+}
+
 enum ecg_status plan_count(struct net1d *net) {
     struct carver c = {.overflow = false};
+    count_packs(net);
     size_t used = scratch_for(net, net->max_batch);
     net->p->ws.n = scratch_bytes(net);
     carve_all(net, &c);

@@ -22,6 +22,7 @@ struct net1d_conv {
     struct ops_conv shape; /* B = max_batch */
     struct tensor *w, *b;  /* (Cout, Cin/G, K), (Cout) */
     void *packed;          /* w as the backend reads it, or NULL */
+    size_t packed_bytes;
 };
 
 /* A BatchNorm1d module. It always stands in the table; it has buffers where the network uses it. */

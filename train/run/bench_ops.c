@@ -118,7 +118,7 @@ static enum ecg_status time_shape(const struct bench *b, struct ops_dev *dev, en
     struct conv_run r = {.ops = b->ops, .dev = dev, .dtype = dtype, .s = s};
     enum ecg_status status;
     r.act.swish = shape->kind != KIND_STEM;
-    r.ws.n = r.ops->conv_ws(dev, dtype, s);
+    r.ws.n = r.ops->conv_ws(dev, dtype, s, 1, 1);
     TRY_OUT(r.ops->alloc(dev, &r.x, in * item));
     TRY_OUT(r.ops->alloc(dev, &r.y, out * item));
     TRY_OUT(r.ops->alloc(dev, &r.dn, in * item));
