@@ -50,6 +50,12 @@ static void take_row(const struct level *v, const struct cpu_rows *t, int i,
     block->factor = t->factor;
 }
 
+void cpu_act_zip(const struct level *v, const struct cpu_rows *t, uint32_t *pairs, ptrdiff_t row,
+                 int panel, ptrdiff_t panel_step) {
+    const struct level_act block = block_of(t);
+    v->act_zip(&block, pairs, row, panel, panel_step);
+}
+
 void cpu_act_rows(const struct level *v, const struct cpu_rows *t, void *a, ptrdiff_t a_row,
                   int panel, ptrdiff_t panel_step) {
     struct level_act block = block_of(t);

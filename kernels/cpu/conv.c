@@ -173,7 +173,7 @@ static void run_item(const struct job *job, size_t item, int worker) {
     } else {
         t.next_slab = windows_slab(&p->win, t.n);
         windows_fill(job->dev->level, &p->win, job->act, job->src, t.b, g0, g1 - g0, t.m0, t.n,
-                     t.factor, slab);
+                     t.factor, slab, t.next_slab);
     }
     multiply_all(job, &t, g0, g1, cpu_part((size_t)p->n_panels, (size_t)p->n_shares, share));
 }

@@ -2,12 +2,13 @@
  * Weight gradient of a convolution: dw[n][k] = sum over windows m of dy[m][n] * window[m][k], k = (tap, in): a
  * product whose depth is the B * Lout windows.
  *
- * The windows are walked in units of at most UNIT of one sample. A task owns a rectangle of dw (a group; a
- * share of its output channels; for 1x1 convolutions also a share of the input channels) and a chunk of the
- * units, for which it fills the slab and a copy of dy's rows, and adds the unit's product to its own partial
- * sum. The shape fixes the shares and chunks, and the partial sums of the chunks are added to dw in their
- * order, so the result is the same for any number of threads. Where there is one chunk and dw's layout is
- * the product's (one tap), dw itself is the sum.
+ * The windows are walked in units of at most UNIT of one sample, or of several short samples. A task owns a
+ * rectangle of dw (a group; a share of its output channels; for 1x1 convolutions also a share of the input
+ * channels) and a chunk of the units, for which it fills the slab and a copy of dy's rows, and adds the unit's
+ * product to its own partial sum. Where several rectangles read the same rows, slabs and copies are filled for all
+ * of them before. The shape fixes the shares and chunks, and the partial sums of the chunks are added to dw in
+ * their order, so the result is the same for any number of threads. Where there is one chunk and dw's layout is the
+ * product's (one tap), dw itself is the sum.
  *
  * In bf16 a place of the product holds a pair of windows, m and m + 1: dy's rows are taken by twos, and rows r and
  * r + step of the slab, which tap by tap belong to two windows one after the other, become one row of pairs. */
@@ -15,8 +16,10 @@
 
 /* UNIT: windows summed in fp32 before a tile's registers are stored. SHARE_OUT: output channels of a share at
  * most, so that dy's rows of a unit fit a second-level cache. SHARE_WEIGHTS: weights of a share, about, so
- * that its sum does. FINISH_*: weights finished by one task, and at once. */
+ * that its sum does. SLAB_PLACES: of a unit of several samples, which is read once for every panel. PIECE: panels
+ * filled by one task for all. FINISH_*: weights finished by one task, and at once. */
 enum { UNIT = 128, UNIT_HALF = 256, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
+enum { SLAB_PLACES = 4096, PIECE = 4 };
 enum { FINISH_WORK = 32768, FINISH_TAPS = 16, FINISH_COLS = 128 };
 
 struct grad {
@@ -29,12 +32,15 @@ struct grad {
     int out, depth; /* of a group: output channels, taps * in */
     int merged, direct;
     int dy_in_place;      /* dy is read where it lies */
+    int shared;           /* slabs and copies of dy are filled for all tasks */
     int panel;            /* columns of a product */
     int batch, n_batches; /* groups of a task */
     int units;            /* of a sample */
-    int unit;             /* windows of a unit at most */
-    int in_panels;        /* panels of a group's input channels; 1 unless merged */
-    int n_out, n_in;      /* shares */
+    int unit;             /* windows of a unit at most, of each of its samples */
+    int samples;          /* of a unit at most; 1 where a sample has several units */
+    int all_units;
+    int in_panels;   /* panels of a group's input channels; 1 unless merged */
+    int n_out, n_in; /* shares */
     int n_chunks;
     int most_out;       /* channels of a share at most */
     ptrdiff_t dy_row;   /* places between the rows of the copy of dy, or of dy itself */
@@ -42,7 +48,21 @@ struct grad {
     double *db_partial; /* (n_chunks, G * out) */
     char *scratch;
     size_t slab, dy_copy, factor, unpaired; /* bytes of a thread's scratch */
+    char *all_slabs, *all_dy;               /* shared: of every unit, slab and dy_copy bytes each */
 };
+
+/* n, or as many windows as there are in whole pairs. */
+static int even(const struct grad *j, int n) {
+    return j->half ? n + n % 2 : n;
+}
+
+/* Short samples are worth doing together: a tile's registers are then stored less often. */
+static int samples_of_unit(const struct grad *j) {
+    if (j->merged || j->units > 1) return 1;
+    const int by_windows = (j->half ? UNIT_HALF : UNIT) / j->win.n;
+    const int by_slab = SLAB_PLACES / (int)windows_slab(&j->win, even(j, j->win.n));
+    return cpu_max(1, cpu_min(cpu_min(by_windows, by_slab), j->win.B));
+}
 
 static struct grad plan(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
     struct grad j = {.dev = dev,
@@ -62,15 +82,16 @@ static struct grad plan(struct ops_dev *dev, enum ops_dtype dtype, struct ops_co
     j.in_panels = j.merged ? (int)cpu_ceil_div((size_t)j.win.in, (size_t)j.panel) : 1;
     j.n_in = cpu_min(j.in_panels,
                      (int)cpu_ceil_div((size_t)j.win.in * (size_t)j.most_out, SHARE_WEIGHTS));
+    j.samples = samples_of_unit(&j);
+    j.all_units = (int)cpu_ceil_div((size_t)j.win.B, (size_t)j.samples) * j.units;
     const int64_t rectangles = (int64_t)j.n_batches * j.n_out * j.n_in;
-    const int64_t all_units = (int64_t)j.win.B * j.units;
     const int64_t wanted = (ENOUGH_TASKS + rectangles - 1) / rectangles;
-    j.n_chunks = (int)(wanted < all_units ? wanted : all_units);
+    j.n_chunks = (int)(wanted < j.all_units ? wanted : j.all_units);
+    j.shared = j.merged && j.win.G == 1 && j.n_out * j.n_in > 1;
     j.direct = j.n_chunks == 1 && j.win.taps == 1;
     j.dy_in_place = !j.half && windows_readable(dtype, s.Cout);
-    j.dy_row = j.dy_in_place
-                   ? s.Cout
-                   : (ptrdiff_t)(cpu_ceil_div((size_t)j.most_out * (size_t)j.batch, 16) | 1) * 16;
+    const int copied = j.shared ? j.out : j.most_out * j.batch;
+    j.dy_row = j.dy_in_place ? s.Cout : (ptrdiff_t)(cpu_ceil_div((size_t)copied, 16) | 1) * 16;
     return j;
 }
 
@@ -79,34 +100,32 @@ static int places(const struct grad *j, int n) {
     return j->half ? (n + 1) / 2 : n;
 }
 
-/* n, or as many windows as there are in whole pairs. */
-static int even(const struct grad *j, int n) {
-    return j->half ? n + n % 2 : n;
-}
-
 static size_t thread_bytes(const struct grad *j) {
-    return j->slab + j->dy_copy + j->factor + j->unpaired;
+    return (j->shared ? 0 : j->slab + j->dy_copy) + j->factor + j->unpaired;
 }
 
 static void carve(struct grad *j, struct arena *arena) {
     const size_t weights = (size_t)j->win.G * j->out * j->depth;
-    const size_t panels = cpu_ceil_div((size_t)j->in_panels, (size_t)j->n_in);
-    const size_t rows = (size_t)places(j, j->unit);
-    const size_t in_slab =
-        j->merged ? panels * rows * (size_t)j->panel * (size_t)j->batch
-                  : windows_slab(&j->win, even(j, j->unit)) * (size_t)j->batch + (size_t)j->panel;
+    const size_t most = cpu_ceil_div((size_t)j->in_panels, (size_t)j->n_in);
+    const size_t panels = j->shared ? (size_t)j->in_panels : most;
+    const size_t rows = (size_t)places(j, j->unit) * (size_t)j->samples;
+    const size_t windows =
+        windows_slab(&j->win, even(j, j->unit)) * (size_t)j->batch * (size_t)j->samples;
+    const size_t in_slab = j->merged ? panels * rows * (size_t)j->panel * (size_t)j->batch
+                                     : windows + (size_t)j->panel;
     j->slab = cpu_round_up(in_slab * LEVEL_PLACE, MEM_ALIGN);
     j->dy_copy =
         j->dy_in_place ? 0 : cpu_round_up(rows * (size_t)j->dy_row * LEVEL_PLACE, MEM_ALIGN);
     j->factor = cpu_round_up((size_t)j->win.in * (size_t)j->batch * sizeof(float), MEM_ALIGN);
     j->unpaired = 0;
     if (j->half) {
-        const size_t row = j->merged ? panels * (size_t)j->panel : 0;
-        const size_t elements = j->merged
-                                    ? (size_t)j->unit * row
-                                    : windows_slab(&j->win, even(j, j->unit)) * (size_t)j->batch;
+        const size_t row = (j->shared ? PIECE : panels) * (size_t)j->panel;
+        const size_t elements = j->merged ? (size_t)j->unit * row : windows;
         j->unpaired = cpu_round_up(elements * sizeof(uint16_t), MEM_ALIGN);
     }
+    const size_t copies = j->shared ? (size_t)j->all_units : 0;
+    j->all_slabs = arena_carve(arena, copies * j->slab);
+    j->all_dy = arena_carve(arena, copies * j->dy_copy);
     j->partial = arena_carve(arena, j->direct ? 0 : (size_t)j->n_chunks * weights * sizeof(float));
     j->db_partial =
         arena_carve(arena, (size_t)j->n_chunks * (size_t)j->win.G * j->out * sizeof(double));
@@ -136,7 +155,21 @@ struct rectangle {
     double *db;                 /* (n_groups * n_out) or NULL */
 };
 
-/* Places of the slab of one group in a unit of n windows. */
+/* Windows [m0, m0 + n) of each of samples [b, b + n_b). */
+struct unit {
+    int b, n_b, m0, n;
+};
+
+static struct unit unit_of(const struct grad *j, int u) {
+    if (j->units == 1) {
+        const int b = u * j->samples;
+        return (struct unit){b, cpu_min(j->samples, j->win.B - b), 0, j->win.n};
+    }
+    const struct cpu_part m = cpu_part((size_t)j->win.n, (size_t)j->units, (size_t)(u % j->units));
+    return (struct unit){u / j->units, 1, (int)m.from, (int)(m.to - m.from)};
+}
+
+/* Places of the slab of one group and one sample of a unit. */
 static size_t slab_of(const struct grad *j, const struct rectangle *r, int n) {
     const size_t panels = cpu_ceil_div((size_t)r->n_in, (size_t)j->panel);
     return j->merged ? panels * (size_t)j->panel * (size_t)places(j, n)
@@ -149,27 +182,30 @@ static const void *dy_at(const struct grad *j, const struct rectangle *r, int b,
     return cpu_at(j->win.dtype, j->dy, row * j->win.G * j->out + r->g0 * j->out + r->out0);
 }
 
-/* dy's rows of windows [m0, m0 + n) of sample b, where they lie, or copied or paired in `copy`. */
-static const void *dy_rows(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
+/* dy's rows of a unit, where they lie, or copied or paired in `copy`. */
+static const void *dy_rows(const struct grad *j, const struct rectangle *r, const struct unit *u,
                            void *copy) {
-    if (j->dy_in_place) return dy_at(j, r, b, m0);
+    if (j->dy_in_place) return dy_at(j, r, u->b, u->m0);
     if (j->half) {
-        const struct level_zip pairs = {.rows = places(j, n),
-                                        .cols = r->n_groups * r->n_out,
-                                        .in = dy_at(j, r, b, m0),
-                                        .in_row = (ptrdiff_t)j->win.G * j->out,
-                                        .n_in = n,
-                                        .step = 2,
-                                        .distance = 1};
-        j->dev->level->zip(&pairs, copy, j->dy_row, pairs.cols, 0);
+        struct level_zip pairs = {.rows = places(j, u->n),
+                                  .cols = r->n_groups * r->n_out,
+                                  .in_row = (ptrdiff_t)j->win.G * j->out,
+                                  .n_in = u->n,
+                                  .step = 2,
+                                  .distance = 1};
+        for (int i = 0; i < u->n_b; i++) {
+            pairs.in = dy_at(j, r, u->b + i, u->m0);
+            j->dev->level->zip(&pairs, (uint32_t *)copy + (ptrdiff_t)i * pairs.rows * j->dy_row,
+                               j->dy_row, pairs.cols, 0);
+        }
         return copy;
     }
     const struct cpu_rows rows = {.x = j->dy,
                                   .C = j->win.G * j->out,
                                   .L = j->win.n,
-                                  .row0 = (int64_t)b * j->win.n + m0,
+                                  .row0 = (int64_t)u->b * j->win.n + u->m0,
                                   .row_step = 1,
-                                  .n = n,
+                                  .n = u->n_b * u->n,
                                   .c0 = r->g0 * j->out + r->out0,
                                   .cols = r->n_groups * r->n_out};
     cpu_act_rows(j->dev->level, &rows, copy, j->dy_row, rows.cols, 0);
@@ -177,84 +213,93 @@ static const void *dy_rows(const struct grad *j, const struct rectangle *r, int 
 }
 
 /* A merged slab of group g, panel by panel. */
-static void fill_merged(const struct grad *j, const struct rectangle *r, int g, int m0, int n,
-                        const struct thread *mine) {
+static void fill_merged(const struct grad *j, const struct rectangle *r, int g,
+                        const struct unit *u, const struct thread *mine) {
     const struct level *v = j->dev->level;
-    char *slab = mine->slab + (size_t)g * slab_of(j, r, n) * LEVEL_PLACE;
+    char *slab = mine->slab + (size_t)g * slab_of(j, r, u->n) * LEVEL_PLACE;
     const struct cpu_rows in = {.act = j->act,
                                 .dtype = j->win.dtype,
                                 .x = j->x,
                                 .C = j->win.G * j->win.in,
                                 .L = j->win.L,
-                                .row0 = m0,
+                                .row0 = u->m0,
                                 .row_step = 1,
-                                .n = n,
+                                .n = u->n,
                                 .c0 = (r->g0 + g) * j->win.in + r->in0,
                                 .cols = r->n_in,
                                 .factor = mine->factor};
+    const ptrdiff_t next = (ptrdiff_t)j->panel * places(j, u->n);
     if (!j->half) {
-        cpu_act_rows(v, &in, slab, j->panel, j->panel, (ptrdiff_t)j->panel * n);
+        cpu_act_rows(v, &in, slab, j->panel, j->panel, next);
         return;
     }
-    const struct level_zip pairs = {.rows = places(j, n),
+    if (!(j->act && j->act->drop > 0)) {
+        cpu_act_zip(v, &in, (uint32_t *)(void *)slab, j->panel, j->panel, next);
+        return;
+    }
+    const struct level_zip pairs = {.rows = places(j, u->n),
                                     .cols = r->n_in,
                                     .in = mine->unpaired,
                                     .in_row = r->n_in,
-                                    .n_in = n,
+                                    .n_in = u->n,
                                     .step = 2,
                                     .distance = 1};
     cpu_act_rows(v, &in, mine->unpaired, r->n_in, r->n_in, 0);
-    v->zip(&pairs, (uint32_t *)(void *)slab, j->panel, j->panel,
-           (ptrdiff_t)j->panel * places(j, n));
+    v->zip(&pairs, (uint32_t *)(void *)slab, j->panel, j->panel, next);
 }
 
-/* The slabs of windows [m0, m0 + n) of sample b. */
-static void fill_slabs(const struct grad *j, const struct rectangle *r, int b, int m0, int n,
+/* The slabs of a unit: of each group those of its samples, one behind the other. */
+static void fill_slabs(const struct grad *j, const struct rectangle *r, const struct unit *u,
                        const struct thread *mine) {
     const struct level *v = j->dev->level;
-    const int n_groups = r->n_groups, windows = even(j, n);
+    const int windows = even(j, u->n);
     if (j->merged) {
-        for (int g = 0; g < n_groups; g++) fill_merged(j, r, g, m0, n, mine);
+        for (int g = 0; g < r->n_groups; g++) fill_merged(j, r, g, u, mine);
         return;
     }
-    windows_fill(v, &j->win, j->act, j->x, b, r->g0, n_groups, m0, windows, mine->factor,
-                 j->half ? (void *)mine->unpaired : (void *)mine->slab);
+    const size_t each = windows_slab(&j->win, windows), next = each * (size_t)u->n_b;
+    for (int i = 0; i < u->n_b; i++) {
+        char *to = j->half ? (char *)mine->unpaired : mine->slab;
+        windows_fill(v, &j->win, j->act, j->x, u->b + i, r->g0, r->n_groups, u->m0, windows,
+                     mine->factor, to + (size_t)i * each * cpu_size(j->win.dtype), next);
+    }
     if (!j->half) return;
     /* Rows that lie side by side are one long row, paired with itself a step further on. */
-    const size_t each = windows_slab(&j->win, windows);
     const int rows = (windows - 2) * j->win.step + j->win.taps;
-    for (int g = 0; g < n_groups; g++) {
+    for (int k = 0; k < r->n_groups * u->n_b; k++) {
         const struct level_zip pairs = {.rows = 1,
                                         .cols = rows * (int)j->win.row,
-                                        .in = mine->unpaired + (size_t)g * each,
+                                        .in = mine->unpaired + (size_t)k * each,
                                         .in_row = j->win.row * j->win.step,
                                         .n_in = 2,
                                         .distance = 1};
-        v->zip(&pairs, (uint32_t *)(void *)mine->slab + (size_t)g * each, 0, pairs.cols, 0);
+        v->zip(&pairs, (uint32_t *)(void *)mine->slab + (size_t)k * each, 0, pairs.cols, 0);
     }
 }
 
 /* Adds one group's product over the unit. */
-static void add_group(const struct grad *j, const struct rectangle *r, int g, int n, int is_first,
-                      const char *slab, const char *dy) {
-    const int depth = places(j, n);
+static void add_group(const struct grad *j, const struct rectangle *r, int g, const struct unit *u,
+                      int is_first, const char *slab, const char *dy) {
+    const int run = places(j, u->n);
     const ptrdiff_t step = j->win.step * j->win.row * (j->half ? 2 : 1);
     for (int k = 0; k < r->n_in; k += j->panel) {
         float *c = r->c + (ptrdiff_t)g * j->out * j->depth + k;
-        const struct level_gemm product = {.rows = r->n_out,
-                                           .cols = cpu_min(j->panel, r->n_in - k),
-                                           .depth = depth,
-                                           .half = j->half,
-                                           .a = dy + (ptrdiff_t)g * j->out * LEVEL_PLACE,
-                                           .a_row = LEVEL_PLACE,
-                                           .a_step = j->dy_row * LEVEL_PLACE,
-                                           .b = slab + (j->merged ? (ptrdiff_t)k * depth : k) *
-                                                           LEVEL_PLACE,
-                                           .b_step = j->merged ? j->panel : step,
-                                           .init = is_first && !j->direct ? NULL : c,
-                                           .init_row = j->depth,
-                                           .c = c,
-                                           .c_row = j->depth};
+        const struct level_gemm product = {
+            .rows = r->n_out,
+            .cols = cpu_min(j->panel, r->n_in - k),
+            .depth = run * u->n_b,
+            .half = j->half,
+            .a = dy + (ptrdiff_t)g * j->out * LEVEL_PLACE,
+            .a_row = LEVEL_PLACE,
+            .a_step = j->dy_row * LEVEL_PLACE,
+            .b = slab + (j->merged ? (ptrdiff_t)k * run : k) * LEVEL_PLACE,
+            .b_step = j->merged ? j->panel : step,
+            .run = run,
+            .b_skip = j->merged ? 0 : (ptrdiff_t)slab_of(j, r, u->n) - run * step,
+            .init = is_first && !j->direct ? NULL : c,
+            .init_row = j->depth,
+            .c = c,
+            .c_row = j->depth};
         j->dev->level->gemm(&product);
     }
 }
@@ -333,33 +378,87 @@ static void finish_rectangle(const struct grad *j, const struct rectangle *r) {
     }
 }
 
+/* Adds the sum of dy's rows over the unit. */
+static void add_db(const struct grad *j, const struct rectangle *r, const struct unit *u,
+                   const void *dy) {
+    const struct level *v = j->dev->level;
+    const int channels = r->n_groups * r->n_out;
+    if (j->half)
+        v->sum_pairs(places(j, u->n) * u->n_b, channels, dy, j->dy_row, r->db);
+    else
+        v->sum_rows(0, u->n * u->n_b, channels, dy, j->dy_row, r->db);
+}
+
+static struct thread thread_of(const struct grad *j, int worker) {
+    char *base = j->scratch + (size_t)worker * thread_bytes(j);
+    const size_t filled = thread_bytes(j) - j->factor - j->unpaired;
+    return (struct thread){.slab = base,
+                           .dy_copy = base + (j->shared ? 0 : j->slab),
+                           .factor = (float *)(void *)(base + filled),
+                           .unpaired = (uint16_t *)(void *)(base + filled + j->factor)};
+}
+
+/* Tasks of a unit that fill its shared slab, PIECE panels each, and as many of its copy of dy. */
+static int slab_pieces(const struct grad *j) {
+    return (int)cpu_ceil_div((size_t)j->in_panels, PIECE);
+}
+
+static int dy_pieces(const struct grad *j) {
+    return j->dy_in_place ? 0 : (int)cpu_ceil_div((size_t)j->out, (size_t)(PIECE * j->panel));
+}
+
+/* Task = (unit, piece). */
+static void share_task(void *context, size_t task, int worker) {
+    const struct grad *j = context;
+    const int pieces = slab_pieces(j) + dy_pieces(j), columns = PIECE * j->panel;
+    const int number = (int)(task / (size_t)pieces), piece = (int)(task % (size_t)pieces);
+    const struct unit u = unit_of(j, number);
+    struct thread mine = thread_of(j, worker);
+    struct rectangle r = {.n_groups = 1, .n_in = j->depth};
+    if (piece < slab_pieces(j)) {
+        r.in0 = piece * columns;
+        r.n_in = cpu_min(columns, j->depth - r.in0);
+        mine.slab = j->all_slabs + (size_t)number * j->slab +
+                    (size_t)r.in0 * (size_t)places(j, u.n) * LEVEL_PLACE;
+        fill_slabs(j, &r, &u, &mine);
+        return;
+    }
+    r.out0 = (piece - slab_pieces(j)) * columns;
+    r.n_out = cpu_min(columns, j->out - r.out0);
+    dy_rows(j, &r, &u, j->all_dy + (size_t)number * j->dy_copy + r.out0 * LEVEL_PLACE);
+}
+
+/* The unit's slab and rows of dy for a rectangle: filled now, or shared. */
+static const void *prepare(const struct grad *j, const struct rectangle *r, int number,
+                           const struct unit *u, const struct thread *mine, const char **slab) {
+    if (!j->shared) {
+        fill_slabs(j, r, u, mine);
+        *slab = mine->slab;
+        return dy_rows(j, r, u, mine->dy_copy);
+    }
+    *slab = j->all_slabs + (size_t)number * j->slab +
+            (size_t)r->in0 * (size_t)places(j, u->n) * LEVEL_PLACE;
+    if (j->dy_in_place) return dy_at(j, r, u->b, u->m0);
+    return j->all_dy + (size_t)number * j->dy_copy + r->out0 * LEVEL_PLACE;
+}
+
 static void grad_task(void *context, size_t task, int worker) {
     const struct grad *j = context;
-    char *base = j->scratch + (size_t)worker * thread_bytes(j);
-    const struct thread mine = {.slab = base,
-                                .dy_copy = base + j->slab,
-                                .factor = (float *)(void *)(base + j->slab + j->dy_copy),
-                                .unpaired =
-                                    (uint16_t *)(void *)(base + j->slab + j->dy_copy + j->factor)};
+    const struct thread mine = thread_of(j, worker);
     size_t chunk;
     const struct rectangle r = rectangle_of(j, task, &chunk);
-    const struct cpu_part units =
-        cpu_part((size_t)j->win.B * (size_t)j->units, (size_t)j->n_chunks, chunk);
+    const struct cpu_part units = cpu_part((size_t)j->all_units, (size_t)j->n_chunks, chunk);
 
     const int channels = r.n_groups * r.n_out;
     for (int n = 0; r.db && n < channels; n++) r.db[n] = 0;
-    for (size_t u = units.from; u < units.to; u++) {
-        const struct cpu_part m =
-            cpu_part((size_t)j->win.n, (size_t)j->units, u % (size_t)j->units);
-        const int b = (int)(u / (size_t)j->units), n = (int)(m.to - m.from);
-        const void *dy = dy_rows(j, &r, b, (int)m.from, n, mine.dy_copy);
-        fill_slabs(j, &r, b, (int)m.from, n, &mine);
+    for (size_t i = units.from; i < units.to; i++) {
+        const struct unit u = unit_of(j, (int)i);
+        const char *slab;
+        const void *dy = prepare(j, &r, (int)i, &u, &mine, &slab);
+        const size_t next = slab_of(j, &r, u.n) * (size_t)u.n_b * LEVEL_PLACE;
         for (int g = 0; g < r.n_groups; g++)
-            add_group(j, &r, g, n, u == units.from,
-                      mine.slab + (size_t)g * slab_of(j, &r, n) * LEVEL_PLACE, dy);
-        if (r.db)
-            j->dev->level->sum_rows(j->half, n, channels, dy_at(j, &r, b, (int)m.from),
-                                    (ptrdiff_t)j->win.G * j->out, r.db);
+            add_group(j, &r, g, &u, i == units.from, slab + (size_t)g * next, dy);
+        if (r.db) add_db(j, &r, &u, dy);
     }
     if (finishes_itself(j)) finish_rectangle(j, &r);
 }
@@ -401,6 +500,9 @@ enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, enum ops_dtype dtype, st
 
     const double weights = (double)j.win.G * j.out * j.depth;
     const size_t n_tasks = (size_t)j.n_batches * j.n_out * j.n_in * j.n_chunks;
+    if (j.shared)
+        cpu_run(dev, (size_t)j.all_units * (size_t)(slab_pieces(&j) + dy_pieces(&j)),
+                8.0 * j.win.n * (j.depth + j.out), share_task, &j);
     cpu_run(dev, n_tasks, 2.0 * j.win.B * j.win.n * weights, grad_task, &j);
     if (!j.direct && !finishes_itself(&j))
         cpu_run(dev, finish_tasks(&j), weights * j.n_chunks, finish_task, &j);

@@ -82,6 +82,9 @@ struct cpu_rows {
 /* a = act(x), rows a_row apart, cut into panels of columns as level.act_fwd does it. */
 void cpu_act_rows(const struct level *v, const struct cpu_rows *t, void *a, ptrdiff_t a_row,
                   int panel, ptrdiff_t panel_step);
+/* The same for bf16 without dropout, pairs of rows, as level.act_zip does it. */
+void cpu_act_zip(const struct level *v, const struct cpu_rows *t, uint32_t *pairs, ptrdiff_t row,
+                 int panel, ptrdiff_t panel_step);
 /* The gradient at n, given da (rows da_row apart), = or += into dn, a tensor like x. */
 void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const float *da,
                       ptrdiff_t da_row, int add, void *dn);

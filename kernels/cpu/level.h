@@ -24,6 +24,8 @@ struct level_gemm {
     ptrdiff_t a_row, a_step;
     const void *b; /* B(k, j) at k * b_step + j places; a whole panel of columns is readable */
     ptrdiff_t b_step;
+    int run; /* B lies in runs of so many rows, b_skip places further on after each; 0: in one */
+    ptrdiff_t b_skip;
     const float *init; /* element (i, j) at init[i * init_row + j]: a bias (init_row 0), C itself; NULL: 0 */
     ptrdiff_t init_row;
     void *c; /* c_half: bf16, else float */
@@ -90,6 +92,9 @@ struct level {
     void (*sigmoid)(size_t n, const float *x, float *y); /* y == x allowed */
     void (*zip)(const struct level_zip *z, uint32_t *out, ptrdiff_t out_row, int panel,
                 ptrdiff_t panel_step);
+    /* act_fwd of bf16 without dropout, every two rows of it as a row of pairs: places in panels like act_fwd's. */
+    void (*act_zip)(const struct level_act *t, uint32_t *out, ptrdiff_t out_row, int panel,
+                    ptrdiff_t panel_step);
     /* Every two rows of a dense (rows, cols) become a row of pairs of bf16; cols is a multiple of `vector`, the row that an
      * odd last one lacks is zero. */
     void (*pair_rows)(int rows, int cols, const float *x, float *pairs);
@@ -97,6 +102,8 @@ struct level {
 
     /* Sums over the rows of a block, (cols) each, added to double accumulators; up to SUM_ROWS rows are
      * added in fp32 first. */
+    /* sum_pairs: rows of pairs of bf16. */
+    void (*sum_pairs)(int rows, int cols, const uint32_t *pairs, ptrdiff_t row, double *sum);
     void (*sum_rows)(int half, int rows, int cols, const void *x, ptrdiff_t x_row, double *sum);
     /* dot += sum of x * y */
     void (*dot_rows)(int half, int rows, int cols, const void *x, const void *y, ptrdiff_t row,

@@ -124,6 +124,43 @@ ALWAYS_INLINE void act_bwd_loop(const int half, const int norm, const int swish,
     }
 }
 
+/* act(x) of one vector of bf16, each in the low half of a lane. */
+ALWAYS_INLINE level_uint act_bits(const int norm, const int swish, const struct level_act *t,
+                                  const void *x, ptrdiff_t c, int n) {
+    level_vec v = normed(1, norm, t, x, c, n);
+    if (swish) v *= vec_sigmoid(1, v);
+    return __builtin_convertvector(VEC_TO_HALF(v), level_uint);
+}
+
+ALWAYS_INLINE void act_zip_loop(const int norm, const int swish, const struct level_act *t,
+                                uint32_t *out, ptrdiff_t out_row, int panel, ptrdiff_t panel_step) {
+    for (int r = 0; r < t->rows; r += 2) {
+        const void *lo = element(1, t->x, r * t->x_row), *hi = element(1, t->x, (r + 1) * t->x_row);
+        const int paired = r + 1 < t->rows;
+        uint32_t *to = out + r / 2 * out_row;
+        for (ptrdiff_t c = 0; c < t->cols; c += panel, to += panel_step - panel) {
+            const ptrdiff_t end = c + panel < t->cols ? c + panel : t->cols;
+#define STEP(c, n)                                                                                 \
+    store_part(0, to, c,                                                                           \
+               (level_vec)(act_bits(norm, swish, t, lo, c, n) |                                    \
+                           (paired ? act_bits(norm, swish, t, hi, c, n) << 16 : (level_uint){0})), \
+               n)
+            FOR_COLUMNS(c, end, STEP);
+#undef STEP
+        }
+    }
+}
+
+static void act_zip(const struct level_act *t, uint32_t *out, ptrdiff_t out_row, int panel,
+                    ptrdiff_t panel_step) {
+    switch ((t->scale ? 2 : 0) + (t->swish ? 1 : 0)) {
+    case 0: act_zip_loop(0, 0, t, out, out_row, panel, panel_step); break;
+    case 1: act_zip_loop(0, 1, t, out, out_row, panel, panel_step); break;
+    case 2: act_zip_loop(1, 0, t, out, out_row, panel, panel_step); break;
+    case 3: act_zip_loop(1, 1, t, out, out_row, panel, panel_step); break;
+    }
+}
+
 #define ACT_FLAGS(t)                                                                               \
     (((t)->half ? 8 : 0) + ((t)->scale ? 4 : 0) + ((t)->swish ? 2 : 0) + ((t)->factor ? 1 : 0))
 #define ACT_CASE(loop, flags, ...)                                                                 \

@@ -29,15 +29,18 @@ ALWAYS_INLINE void tile(const int half, const int rows, const int vectors, const
         }
     }
     UNROLL for (int q = 0; q <= (rows - 1) / 4; q++) quad[q] = a + 4 * q * a_row;
-    for (int k = 0; k < g->depth; k++) {
-        level_vec w[2];
-        UNROLL for (int v = 0; v < vectors; v++) w[v] = vec_load(b + v * LEVEL_VECTOR);
-        UNROLL for (int i = 0; i < rows; i++) {
-            UNROLL for (int v = 0; v < vectors; v++)
-                acc[i][v] = product(half, acc[i][v], quad[i / 4] + (i % 4) * a_row, w[v]);
+    for (int k0 = 0, run = g->run > 0 ? g->run : g->depth; k0 < g->depth; k0 += run) {
+        for (int k = 0; k < run; k++) {
+            level_vec w[2];
+            UNROLL for (int v = 0; v < vectors; v++) w[v] = vec_load(b + v * LEVEL_VECTOR);
+            UNROLL for (int i = 0; i < rows; i++) {
+                UNROLL for (int v = 0; v < vectors; v++)
+                    acc[i][v] = product(half, acc[i][v], quad[i / 4] + (i % 4) * a_row, w[v]);
+            }
+            b += g->b_step;
+            UNROLL for (int q = 0; q <= (rows - 1) / 4; q++) quad[q] += a_step;
         }
-        b += g->b_step;
-        UNROLL for (int q = 0; q <= (rows - 1) / 4; q++) quad[q] += a_step;
+        b += g->b_skip;
     }
     UNROLL for (int i = 0; i < rows; i++) {
         UNROLL for (int v = 0; v < vectors; v++) {

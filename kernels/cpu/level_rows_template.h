@@ -49,6 +49,12 @@ ALWAYS_INLINE void sum_rows_of(const int half, int rows, int cols, const void *x
     SUM_OVER_ROWS(total, load_part(half, x, r * row + c0 + c, m))
 }
 
+static void sum_pairs(int rows, int cols, const uint32_t *pairs, ptrdiff_t row, double *total) {
+    static const uint16_t ones[2] = {0x3f80, 0x3f80};
+    SUM_OVER_ROWS(total, vec_dot_at(vec_set1(0), (const char *)ones,
+                                    load_part(0, pairs, r * row + c0 + c, m)))
+}
+
 ALWAYS_INLINE void dot_rows_of(const int half, int rows, int cols, const void *x, const void *y,
                                ptrdiff_t row, double *dot) {
     SUM_OVER_ROWS(dot, load_part(half, x, r *row + c0 + c, m) *

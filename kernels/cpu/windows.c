@@ -109,7 +109,7 @@ static void pad(const struct windows *w, void *slab, int64_t begin, int64_t end,
 
 void windows_fill(const struct level *v, const struct windows *w, const struct ops_act *act,
                   const void *src, int b, int g0, int n_groups, int m0, int n, float *factor,
-                  void *slab) {
+                  void *slab, size_t next) {
     const int64_t from = (int64_t)m0 * w->step + w->first; /* source row of the slab's row 0 */
     const int64_t n_rows = (int64_t)(n - 1) * w->step + w->taps;
     const size_t each = windows_slab(w, n);
@@ -127,7 +127,7 @@ void windows_fill(const struct level *v, const struct windows *w, const struct o
                                .c0 = g0 * w->in,
                                .cols = n_groups * w->in,
                                .factor = factor};
-    cpu_act_rows(v, &t, cpu_out(w->dtype, slab, begin * w->row), w->row, w->in, (ptrdiff_t)each);
+    cpu_act_rows(v, &t, cpu_out(w->dtype, slab, begin * w->row), w->row, w->in, (ptrdiff_t)next);
     for (int g = 0; g < n_groups; g++)
-        pad(w, cpu_out(w->dtype, slab, g * (int64_t)each), begin, end, n_rows, each);
+        pad(w, cpu_out(w->dtype, slab, g * (int64_t)next), begin, end, n_rows, each);
 }

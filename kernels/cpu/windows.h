@@ -41,10 +41,10 @@ int windows_batch(enum ops_dtype dtype, int in, int out, int G);
 
 /* Elements of the slab of n windows of one group: whole places of a product, the last window's last one included. */
 size_t windows_slab(const struct windows *w, int n);
-/* Fills the slabs of windows [m0, m0 + n) of sample b, groups [g0, g0 + n_groups), one behind the other;
+/* Fills the slabs of windows [m0, m0 + n) of sample b, groups [g0, g0 + n_groups), `next` elements from one to the next;
  * factor: scratch of n_groups * in floats. */
 void windows_fill(const struct level *v, const struct windows *w, const struct ops_act *act,
                   const void *src, int b, int g0, int n_groups, int m0, int n, float *factor,
-                  void *slab);
+                  void *slab, size_t next);
 
 #endif
