@@ -28,7 +28,7 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(DEPS))
 PKG_LIBS   := $(shell pkg-config --libs $(DEPS))
 endif
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(WARN) -fno-math-errno -ffp-contract=off $(CFLAGS) $(SAN) -pthread $(PKG_CFLAGS)
-LIBS       := $(PKG_LIBS) -ldl -lm
+LIBS       := $(PKG_LIBS) -ldl -lm -rdynamic
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 KEY        := $(shell printf '%s' '$(CC) $(CC_VERSION) $(ALL_CFLAGS)' | cksum | cut -d' ' -f1)
 OBJ        := $(BUILD)/obj-$(KEY)

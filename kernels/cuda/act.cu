@@ -40,8 +40,8 @@ static __global__ void __launch_bounds__(THREADS)
 
 template <int BF16, int V>
 static __global__ void __launch_bounds__(THREADS)
-    act_bwd_kernel(struct ops_blc s, unsigned n, struct cuda_act act, const void *x, const void *da, int add,
-                   void *dn) {
+    act_bwd_kernel(struct ops_blc s, unsigned n, struct cuda_act act, const void *x, const void *da,
+                   int add, void *dn) {
     const unsigned t = blockIdx.x * THREADS + threadIdx.x;
     if (t >= n) return;
     const struct place p = place_of<V>(s, t);
@@ -55,8 +55,8 @@ static __global__ void __launch_bounds__(THREADS)
     store_some<BF16, V>(dn, p.at, d);
 }
 
-enum ecg_status cuda_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const struct ops_act *act,
-                             const void *x, void *a) {
+enum ecg_status cuda_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                             const struct ops_act *act, const void *x, void *a) {
     TRY(cuda_check_blc("act_fwd", dtype, s));
     const int width = cuda_width(s.C, 0, 0);
     const unsigned n = (unsigned)(cuda_elements(s) / width);
@@ -73,8 +73,9 @@ enum ecg_status cuda_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
     return cuda_done_blc(dev, "act_fwd", dtype, s);
 }
 
-enum ecg_status cuda_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const struct ops_act *act,
-                             const void *x, const void *da, int add, void *dn) {
+enum ecg_status cuda_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                             const struct ops_act *act, const void *x, const void *da, int add,
+                             void *dn) {
     TRY(cuda_check_blc("act_bwd", dtype, s));
     const int width = cuda_width(s.C, 0, 0);
     const unsigned n = (unsigned)(cuda_elements(s) / width);
@@ -97,7 +98,8 @@ enum { SWISH, SWISH_BWD, SIGMOID, SIGMOID_BWD };
 
 /* x is the function's argument, for SIGMOID_BWD its value; dy counts in the gradients only. */
 template <int FUNCTION>
-static __global__ void __launch_bounds__(THREADS) vector_kernel(size_t n, const float *x, const float *dy, float *out) {
+static __global__ void __launch_bounds__(THREADS)
+    vector_kernel(size_t n, const float *x, const float *dy, float *out) {
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= n) return;
     const float v = x[i];
@@ -113,20 +115,25 @@ enum ecg_status cuda_swish_fwd(struct ops_dev *dev, size_t n, const float *x, fl
     return cuda_done_n(dev, "swish_fwd", n);
 }
 
-enum ecg_status cuda_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy, float *dx) {
+enum ecg_status cuda_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy,
+                               float *dx) {
     if (n == 0) return ECG_OK;
-    LAUNCH((vector_kernel<SWISH_BWD>), cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, x, dy, dx);
+    LAUNCH((vector_kernel<SWISH_BWD>), cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, x, dy,
+           dx);
     return cuda_done_n(dev, "swish_bwd", n);
 }
 
 enum ecg_status cuda_sigmoid_fwd(struct ops_dev *dev, size_t n, const float *x, float *y) {
     if (n == 0) return ECG_OK;
-    LAUNCH((vector_kernel<SIGMOID>), cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, x, NULL, y);
+    LAUNCH((vector_kernel<SIGMOID>), cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, x, NULL,
+           y);
     return cuda_done_n(dev, "sigmoid_fwd", n);
 }
 
-enum ecg_status cuda_sigmoid_bwd(struct ops_dev *dev, size_t n, const float *y, const float *dy, float *dx) {
+enum ecg_status cuda_sigmoid_bwd(struct ops_dev *dev, size_t n, const float *y, const float *dy,
+                                 float *dx) {
     if (n == 0) return ECG_OK;
-    LAUNCH((vector_kernel<SIGMOID_BWD>), cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, y, dy, dx);
+    LAUNCH((vector_kernel<SIGMOID_BWD>), cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, y, dy,
+           dx);
     return cuda_done_n(dev, "sigmoid_bwd", n);
 }

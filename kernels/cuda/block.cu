@@ -10,13 +10,14 @@
 #define THREADS 256
 #define LANES   8 /* rows at a time of a column sum */
 
-static enum ecg_status check_shortcut(const char *op, enum ops_dtype dtype, struct ops_blc s, int Li, int Ci, int S) {
+static enum ecg_status check_shortcut(const char *op, enum ops_dtype dtype, struct ops_blc s,
+                                      int Li, int Ci, int S) {
     const struct ops_blc in = {s.B, Li, Ci};
     TRY(cuda_check_blc(op, dtype, s));
     TRY(cuda_check_blc(op, dtype, in));
     if (S >= 1 && Ci <= s.C && s.L == (Li - 1) / S + 1) return ECG_OK;
-    return ecg_fail(ECG_ERR_FAIL, "cuda: %s: no such shape: (%d, %d, %d) from L %d, C %d, S %d", op, s.B, s.L, s.C, Li,
-                    Ci, S);
+    return ecg_fail(ECG_ERR_FAIL, "cuda: %s: no such shape: (%d, %d, %d) from L %d, C %d, S %d", op,
+                    s.B, s.L, s.C, Li, Ci, S);
 }
 
 /* ------------------------------------------------------------------ means */
@@ -26,7 +27,8 @@ template <int BF16, int DOT>
 static __global__ void __launch_bounds__(32 * LANES)
     sample_sum_kernel(struct ops_blc s, const void *x, const void *h, float factor, float *out) {
     SHARED(float, s_sum, 32 * LANES);
-    const int b = (int)blockIdx.x, c = (int)(blockIdx.y * 32 + threadIdx.x), lane = (int)threadIdx.y;
+    const int b = (int)blockIdx.x, c = (int)(blockIdx.y * 32 + threadIdx.x),
+              lane = (int)threadIdx.y;
     const size_t start = (size_t)b * s.L * s.C;
     float sum = 0.0f;
     if (c < s.C) {
@@ -44,8 +46,8 @@ static __global__ void __launch_bounds__(32 * LANES)
 }
 
 template <int DOT>
-static void launch_sample_sum(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x, const void *h,
-                              float factor, float *out) {
+static void launch_sample_sum(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, const void *h, float factor, float *out) {
     const dim3 grid((unsigned)s.B, (unsigned)cuda_ceil_div(s.C, 32)), block(32, LANES);
     if (dtype == OPS_F32)
         LAUNCH((sample_sum_kernel<0, DOT>), grid, block, 0, dev->stream, s, x, h, factor, out);
@@ -53,14 +55,15 @@ static void launch_sample_sum(struct ops_dev *dev, enum ops_dtype dtype, struct 
         LAUNCH((sample_sum_kernel<1, DOT>), grid, block, 0, dev->stream, s, x, h, factor, out);
 }
 
-enum ecg_status cuda_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x, float *m) {
+enum ecg_status cuda_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, float *m) {
     TRY(cuda_check_blc("mean_fwd", dtype, s));
     launch_sample_sum<0>(dev, dtype, s, x, NULL, (float)(1.0 / s.L), m);
     return cuda_done_blc(dev, "mean_fwd", dtype, s);
 }
 
-enum ecg_status cuda_gate_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *dy,
-                              const void *h, float *dgate) {
+enum ecg_status cuda_gate_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *dy, const void *h, float *dgate) {
     TRY(cuda_check_blc("gate_bwd", dtype, s));
     launch_sample_sum<1>(dev, dtype, s, dy, h, 1.0f, dgate);
     return cuda_done_blc(dev, "gate_bwd", dtype, s);
@@ -69,7 +72,8 @@ enum ecg_status cuda_gate_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct 
 /* dh = gate*dy + dm/L; without dy (gate NULL too) dm/L. */
 template <int BF16, int V>
 static __global__ void __launch_bounds__(THREADS)
-    branch_bwd_kernel(struct ops_blc s, unsigned n, const void *dy, const float *gate, const float *dm, void *dh) {
+    branch_bwd_kernel(struct ops_blc s, unsigned n, const void *dy, const float *gate,
+                      const float *dm, void *dh) {
     const unsigned t = blockIdx.x * THREADS + threadIdx.x;
     if (t >= n) return;
     const unsigned C = (unsigned)s.C / V, b = t / ((unsigned)s.L * C);
@@ -85,8 +89,8 @@ static __global__ void __launch_bounds__(THREADS)
     store_some<BF16, V>(dh, at, d);
 }
 
-static void launch_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *dy,
-                          const float *gate, const float *dm, void *dh) {
+static void launch_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                          const void *dy, const float *gate, const float *dm, void *dh) {
     const int width = cuda_width(s.C, 0, 0);
     const unsigned n = (unsigned)(cuda_elements(s) / width);
     const int blocks = cuda_blocks(n, THREADS);
@@ -100,14 +104,15 @@ static void launch_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_
         LAUNCH((branch_bwd_kernel<1, 1>), blocks, THREADS, 0, dev->stream, s, n, dy, gate, dm, dh);
 }
 
-enum ecg_status cuda_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const float *dm, void *dx) {
+enum ecg_status cuda_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const float *dm, void *dx) {
     TRY(cuda_check_blc("mean_bwd", dtype, s));
     launch_branch(dev, dtype, s, NULL, NULL, dm, dx);
     return cuda_done_blc(dev, "mean_bwd", dtype, s);
 }
 
-enum ecg_status cuda_branch_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *dy,
-                                const float *gate, const float *dm, void *dh) {
+enum ecg_status cuda_branch_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const void *dy, const float *gate, const float *dm, void *dh) {
     TRY(cuda_check_blc("branch_bwd", dtype, s));
     launch_branch(dev, dtype, s, dy, gate, dm, dh);
     return cuda_done_blc(dev, "branch_bwd", dtype, s);
@@ -124,7 +129,8 @@ struct shortcut {
 /* Maxima of V channels c.. of x over window l of sample b, and where the first of each lies: -1 for a sample outside
  * the record, which is a zero. A NaN wins. */
 template <int BF16, int V>
-DEVICE void window_max(struct shortcut k, const void *x, int b, int l, int c, float best[V], int at[V]) {
+DEVICE void window_max(struct shortcut k, const void *x, int b, int l, int c, float best[V],
+                       int at[V]) {
     const int first = l * k.S - (k.S - 1) / 2;
     for (int j = 0; j < k.S; j++) {
         const int i = first + j, inside = i >= 0 && i < k.Li;
@@ -141,7 +147,8 @@ DEVICE void window_max(struct shortcut k, const void *x, int b, int l, int c, fl
 
 template <int BF16, int V>
 static __global__ void __launch_bounds__(THREADS)
-    shortcut_fwd_kernel(struct shortcut k, unsigned n, const void *h, const float *gate, const void *x, void *y) {
+    shortcut_fwd_kernel(struct shortcut k, unsigned n, const void *h, const float *gate,
+                        const void *x, void *y) {
     const unsigned t = blockIdx.x * THREADS + threadIdx.x;
     if (t >= n) return;
     const unsigned C = (unsigned)k.s.C / V, row = t / C, b = row / (unsigned)k.s.L;
@@ -149,7 +156,8 @@ static __global__ void __launch_bounds__(THREADS)
     float v[V], pooled[V] = {}, g[V] = {};
     int at[V];
     load_some<BF16, V>(h, (size_t)t * V, v);
-    if (from >= 0 && from < k.Ci) window_max<BF16, V>(k, x, (int)b, (int)(row - b * (unsigned)k.s.L), from, pooled, at);
+    if (from >= 0 && from < k.Ci)
+        window_max<BF16, V>(k, x, (int)b, (int)(row - b * (unsigned)k.s.L), from, pooled, at);
     if (gate) load_floats<V>(gate + (size_t)b * k.s.C + c, g);
 #pragma unroll
     for (int j = 0; j < V; j++) v[j] = (gate ? g[j] * v[j] : v[j]) + pooled[j];
@@ -163,7 +171,8 @@ static __global__ void __launch_bounds__(THREADS)
     const unsigned t = blockIdx.x * THREADS + threadIdx.x;
     if (t >= n) return;
     const unsigned C = (unsigned)k.Ci / V, row = t / C, b = row / (unsigned)k.Li;
-    const int c = (int)(t - row * C) * V, i = (int)(row - b * (unsigned)k.Li), l = (i + (k.S - 1) / 2) / k.S;
+    const int c = (int)(t - row * C) * V, i = (int)(row - b * (unsigned)k.Li),
+              l = (i + (k.S - 1) / 2) / k.S;
     float d[V] = {}, best[V] = {};
     int at[V];
     if (l < k.s.L) {
@@ -178,8 +187,9 @@ static __global__ void __launch_bounds__(THREADS)
     store_some<BF16, V>(dx, (size_t)t * V, d);
 }
 
-enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li, int Ci, int S,
-                                  const void *h, const float *gate, const void *x, void *y) {
+enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  int Li, int Ci, int S, const void *h, const float *gate,
+                                  const void *x, void *y) {
     TRY(check_shortcut("shortcut_fwd", dtype, s, Li, Ci, S));
     const struct shortcut k = {s, Li, Ci, S, (s.C - Ci) / 2};
     const int width = cuda_width(s.C, Ci, k.c0);
@@ -196,8 +206,8 @@ enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
     return cuda_done_blc(dev, "shortcut_fwd", dtype, s);
 }
 
-enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li, int Ci, int S,
-                                  const void *x, const void *dy, void *dx) {
+enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  int Li, int Ci, int S, const void *x, const void *dy, void *dx) {
     TRY(check_shortcut("shortcut_bwd", dtype, s, Li, Ci, S));
     const struct shortcut k = {s, Li, Ci, S, (s.C - Ci) / 2};
     const int width = cuda_width(s.C, Ci, k.c0);

@@ -17,8 +17,9 @@ static int is_fused(struct ops_conv s, const struct ops_act *act) {
 }
 
 /* What the product reads: *x, through *act. */
-static enum ecg_status activate(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_conv s,
-                                const struct ops_act **act, const void **x, struct ops_ws *ws) {
+static enum ecg_status activate(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                struct ops_conv s, const struct ops_act **act, const void **x,
+                                struct ops_ws *ws) {
     const struct ops_blc in = {s.B, s.Lin, s.Cin};
     if (is_fused(s, *act)) return ECG_OK;
     void *a = cuda_take(ws, act_bytes(dtype, s));
@@ -34,29 +35,32 @@ size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s
     return cuda_room(act_bytes(dtype, s)) + larger(conv_general_ws(s), cuda_norm_ws(dev, out));
 }
 
-enum ecg_status cuda_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *x,
-                              const float *w, const float *b, void *y, struct ops_ws ws) {
+enum ecg_status cuda_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              const void *x, const float *w, const float *b, void *y,
+                              struct ops_ws ws) {
     (void)ws;
     TRY(cuda_check_conv("conv_fwd", dtype, s));
     return conv_general_fwd(dev, "conv_fwd", dtype, s, NULL, x, w, b, y);
 }
 
-enum ecg_status cuda_conv_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *dy,
-                                const float *w, void *dx, struct ops_ws ws) {
+enum ecg_status cuda_conv_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                const void *dy, const float *w, void *dx, struct ops_ws ws) {
     (void)ws;
     TRY(cuda_check_conv("conv_bwd_x", dtype, s));
     return conv_general_bwd_x(dev, "conv_bwd_x", dtype, s, dy, w, NULL, NULL, 0, dx);
 }
 
-enum ecg_status cuda_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *x,
-                                const void *dy, float *dw, float *db, struct ops_ws ws) {
+enum ecg_status cuda_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                const void *x, const void *dy, float *dw, float *db,
+                                struct ops_ws ws) {
     TRY(cuda_check_conv("conv_bwd_w", dtype, s));
     return conv_general_bwd_w(dev, "conv_bwd_w", dtype, s, NULL, x, dy, dw, db, ws);
 }
 
 enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                  const struct ops_act *act, const void *x, const float *w, const float *b, void *y,
-                                  float *mean, float *var, float *y_mean, struct ops_ws ws) {
+                                  const struct ops_act *act, const void *x, const float *w,
+                                  const float *b, void *y, float *mean, float *var, float *y_mean,
+                                  struct ops_ws ws) {
     const struct ops_blc out = {s.B, s.Lout, s.Cout};
     TRY(cuda_check_conv("act_conv_fwd", dtype, s));
     TRY(activate(dev, "act_conv_fwd", dtype, s, &act, &x, &ws));
@@ -67,8 +71,9 @@ enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
 }
 
 enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                  const struct ops_act *act, const void *x, const float *w, const void *dy, float *dw,
-                                  float *db, int add, void *dn, struct ops_ws ws) {
+                                  const struct ops_act *act, const void *x, const float *w,
+                                  const void *dy, float *dw, float *db, int add, void *dn,
+                                  struct ops_ws ws) {
     TRY(cuda_check_conv("act_conv_bwd", dtype, s));
     if (dw) {
         const struct ops_act *through = act;
@@ -95,24 +100,24 @@ size_t cuda_linear_ws(struct ops_dev *dev, int M, int K, int N) {
     return linear_as_conv("linear_ws", M, K, N, &s) == ECG_OK ? conv_general_ws(s) : 0;
 }
 
-enum ecg_status cuda_linear_fwd(struct ops_dev *dev, int M, int K, int N, const float *x, const float *w,
-                                const float *b, float *y, struct ops_ws ws) {
+enum ecg_status cuda_linear_fwd(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                const float *w, const float *b, float *y, struct ops_ws ws) {
     struct ops_conv s;
     (void)ws;
     TRY(linear_as_conv("linear_fwd", M, K, N, &s));
     return conv_general_fwd(dev, "linear_fwd", OPS_F32, s, NULL, x, w, b, y);
 }
 
-enum ecg_status cuda_linear_bwd_x(struct ops_dev *dev, int M, int K, int N, const float *dy, const float *w,
-                                  float *dx, struct ops_ws ws) {
+enum ecg_status cuda_linear_bwd_x(struct ops_dev *dev, int M, int K, int N, const float *dy,
+                                  const float *w, float *dx, struct ops_ws ws) {
     struct ops_conv s;
     (void)ws;
     TRY(linear_as_conv("linear_bwd_x", M, K, N, &s));
     return conv_general_bwd_x(dev, "linear_bwd_x", OPS_F32, s, dy, w, NULL, NULL, 0, dx);
 }
 
-enum ecg_status cuda_linear_bwd_w(struct ops_dev *dev, int M, int K, int N, const float *x, const float *dy,
-                                  float *dw, float *db, struct ops_ws ws) {
+enum ecg_status cuda_linear_bwd_w(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                  const float *dy, float *dw, float *db, struct ops_ws ws) {
     struct ops_conv s;
     TRY(linear_as_conv("linear_bwd_w", M, K, N, &s));
     return conv_general_bwd_w(dev, "linear_bwd_w", OPS_F32, s, NULL, x, dy, dw, db, ws);

@@ -10,19 +10,21 @@
  * one sum in the order of its terms, whatever the tile: a sample's results do not depend on its batch. */
 #include "kernels/cuda/conv_general.cuh"
 
-
 /* ------------------------------------------------------------------ output */
 
 template <int BF16, int BM, int BN, int TM, int TN, int ACT>
-static __global__ void __launch_bounds__(BM / TM *(BN / TN))
-    conv_fwd_kernel(struct ops_conv s, struct cuda_act act, const void *x, const float *w, const float *b, void *y) {
+static __global__ void __launch_bounds__(BM / TM * (BN / TN))
+    conv_fwd_kernel(struct ops_conv s, struct cuda_act act, const void *x, const float *w,
+                    const float *b, void *y) {
     constexpr int T = BM / TM * (BN / TN), PA = BM + 4, PB = BN + 4;
-    static_assert(T % CONV_STEP == 0 && BM % TM == 0 && BN % TN == 0, "threads share the loads evenly");
+    static_assert(T % CONV_STEP == 0 && BM % TM == 0 && BN % TN == 0,
+                  "threads share the loads evenly");
     SHARED(float, s_a, CONV_STEP *PA);
     SHARED(float, s_b, CONV_STEP *PB);
     SHARED(int, s_start, BM);
     SHARED(int, s_first, BM);
-    const int tid = (int)threadIdx.x, Cg = s.Cin / s.G, Co = s.Cout / s.G, n_tiles = (Co + BN - 1) / BN;
+    const int tid = (int)threadIdx.x, Cg = s.Cin / s.G, Co = s.Cout / s.G,
+              n_tiles = (Co + BN - 1) / BN;
     const int g = (int)blockIdx.y / n_tiles, n0 = (int)blockIdx.y % n_tiles * BN;
     const int row0 = (int)blockIdx.x * BM, rows = s.B * s.Lout, terms = s.K * Cg;
     const int p = tid % CONV_STEP, m0 = tid / (BN / TN) * TM, n1 = tid % (BN / TN) * TN;
@@ -50,7 +52,8 @@ static __global__ void __launch_bounds__(BM / TM *(BN / TN))
         }
         for (int n = tid / CONV_STEP; n < BN; n += T / CONV_STEP) {
             const bool live = t < terms && n0 + n < Co;
-            s_b[p * PB + n] = live ? as_factor<BF16>(w[((size_t)(g * Co + n0 + n) * Cg + ci) * s.K + k]) : 0.0f;
+            s_b[p * PB + n] =
+                live ? as_factor<BF16>(w[((size_t)(g * Co + n0 + n) * Cg + ci) * s.K + k]) : 0.0f;
         }
         __syncthreads();
         conv_multiply<TM, TN>(s_a, PA, m0, s_b, PB, n1, acc);
@@ -70,26 +73,33 @@ static __global__ void __launch_bounds__(BM / TM *(BN / TN))
 }
 
 template <int BM, int BN, int TM, int TN>
-static void launch_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const struct ops_act *act,
-                       const void *x, const float *w, const float *b, void *y) {
-    const dim3 grid((unsigned)cuda_ceil_div(s.B * s.Lout, BM), (unsigned)(s.G * cuda_ceil_div(s.Cout / s.G, BN)));
+static void launch_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                       const struct ops_act *act, const void *x, const float *w, const float *b,
+                       void *y) {
+    const dim3 grid((unsigned)cuda_ceil_div(s.B * s.Lout, BM),
+                    (unsigned)(s.G * cuda_ceil_div(s.Cout / s.G, BN)));
     const int threads = BM / TM * (BN / TN), acts = !cuda_act_is_none(act);
     const struct cuda_act k = cuda_act_of(act);
     if (dtype == OPS_F32 && acts)
-        LAUNCH((conv_fwd_kernel<0, BM, BN, TM, TN, 1>), grid, threads, 0, dev->stream, s, k, x, w, b, y);
+        LAUNCH((conv_fwd_kernel<0, BM, BN, TM, TN, 1>), grid, threads, 0, dev->stream, s, k, x, w,
+               b, y);
     else if (dtype == OPS_F32)
-        LAUNCH((conv_fwd_kernel<0, BM, BN, TM, TN, 0>), grid, threads, 0, dev->stream, s, k, x, w, b, y);
+        LAUNCH((conv_fwd_kernel<0, BM, BN, TM, TN, 0>), grid, threads, 0, dev->stream, s, k, x, w,
+               b, y);
     else if (acts)
-        LAUNCH((conv_fwd_kernel<1, BM, BN, TM, TN, 1>), grid, threads, 0, dev->stream, s, k, x, w, b, y);
+        LAUNCH((conv_fwd_kernel<1, BM, BN, TM, TN, 1>), grid, threads, 0, dev->stream, s, k, x, w,
+               b, y);
     else
-        LAUNCH((conv_fwd_kernel<1, BM, BN, TM, TN, 0>), grid, threads, 0, dev->stream, s, k, x, w, b, y);
+        LAUNCH((conv_fwd_kernel<1, BM, BN, TM, TN, 0>), grid, threads, 0, dev->stream, s, k, x, w,
+               b, y);
 }
 
 /* Tiles: narrow groups; few rows, as the linear layers of a small batch; all else. */
 #define FEW_ROWS 1024
 
-enum ecg_status conv_general_fwd(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_conv s,
-                                 const struct ops_act *act, const void *x, const float *w, const float *b, void *y) {
+enum ecg_status conv_general_fwd(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                 struct ops_conv s, const struct ops_act *act, const void *x,
+                                 const float *w, const float *b, void *y) {
     if (s.Cout / s.G <= 16)
         launch_fwd<128, 16, 8, 2>(dev, dtype, s, act, x, w, b, y);
     else if (s.B * s.Lout <= FEW_ROWS)
@@ -117,9 +127,9 @@ DEVICE struct phase phase_of(struct ops_conv s, int f) {
 }
 
 template <int BF16, int BM, int BN, int TM, int TN>
-static __global__ void __launch_bounds__(BM / TM *(BN / TN))
-    conv_bwd_x_kernel(struct ops_conv s, const void *dy, const float *w, struct cuda_act act, int acts, const void *x,
-                      int add, void *dn) {
+static __global__ void __launch_bounds__(BM / TM * (BN / TN))
+    conv_bwd_x_kernel(struct ops_conv s, const void *dy, const float *w, struct cuda_act act,
+                      int acts, const void *x, int add, void *dn) {
     constexpr int T = BM / TM * (BN / TN), PA = BM + 4, PB = BN + 4;
     static_assert(T % CONV_STEP == 0 && T % BN == 0, "threads share the loads evenly");
     SHARED(float, s_a, CONV_STEP *PA);
@@ -127,8 +137,10 @@ static __global__ void __launch_bounds__(BM / TM *(BN / TN))
     SHARED(int, s_start, BM);
     SHARED(int, s_first, BM);
     SHARED(int, s_row, BM); /* of dn */
-    const int tid = (int)threadIdx.x, Cg = s.Cin / s.G, Co = s.Cout / s.G, n_tiles = (Cg + BN - 1) / BN;
-    const int g = (int)blockIdx.y / n_tiles, n0 = (int)blockIdx.y % n_tiles * BN, f = (int)blockIdx.z;
+    const int tid = (int)threadIdx.x, Cg = s.Cin / s.G, Co = s.Cout / s.G,
+              n_tiles = (Cg + BN - 1) / BN;
+    const int g = (int)blockIdx.y / n_tiles, n0 = (int)blockIdx.y % n_tiles * BN,
+              f = (int)blockIdx.z;
     const struct phase h = phase_of(s, f);
     const int row0 = (int)blockIdx.x * BM, rows = s.B * h.n, terms = h.taps * Co;
     const int p = tid % CONV_STEP, m0 = tid / (BN / TN) * TM, n1 = tid % (BN / TN) * TN;
@@ -147,7 +159,8 @@ static __global__ void __launch_bounds__(BM / TM *(BN / TN))
         for (int m = tid / CONV_STEP; m < BM; m += T / CONV_STEP) {
             const int l = s_first[m] - u, start = s_start[m];
             const bool live = t < terms && start >= 0 && l >= 0 && l < s.Lout;
-            s_a[p * PA + m] = live ? load_one<BF16>(dy, (size_t)(start + l) * s.Cout + g * Co + co) : 0.0f;
+            s_a[p * PA + m] =
+                live ? load_one<BF16>(dy, (size_t)(start + l) * s.Cout + g * Co + co) : 0.0f;
         }
         for (int q = tid / BN; q < CONV_STEP; q += T / BN) {
             const int n = tid % BN, tq = t - p + q, uq = tq / Co, cq = tq - uq * Co;
@@ -171,28 +184,32 @@ static __global__ void __launch_bounds__(BM / TM *(BN / TN))
                 slope[0] = load_one<BF16>(x, at);
                 act_slope<1>(&act, sample, (uint32_t)(row - sample * s.Lin) * s.Cin + c, c, slope);
             }
-            store_one<BF16>(dn, at, acc[i * TN + j] * slope[0] + (add ? load_one<BF16>(dn, at) : 0.0f));
+            store_one<BF16>(dn, at,
+                            acc[i * TN + j] * slope[0] + (add ? load_one<BF16>(dn, at) : 0.0f));
         }
     }
 }
 
 template <int BM, int BN, int TM, int TN>
-static void launch_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *dy, const float *w,
-                         const struct ops_act *act, const void *x, int add, void *dn) {
+static void launch_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                         const void *dy, const float *w, const struct ops_act *act, const void *x,
+                         int add, void *dn) {
     const int longest = cuda_ceil_div(s.Lin, s.S); /* of a phase */
-    const dim3 grid((unsigned)cuda_ceil_div(s.B * longest, BM), (unsigned)(s.G * cuda_ceil_div(s.Cin / s.G, BN)),
-                    (unsigned)s.S);
+    const dim3 grid((unsigned)cuda_ceil_div(s.B * longest, BM),
+                    (unsigned)(s.G * cuda_ceil_div(s.Cin / s.G, BN)), (unsigned)s.S);
     const int threads = BM / TM * (BN / TN), acts = !cuda_act_is_none(act);
     const struct cuda_act k = cuda_act_of(act);
     if (dtype == OPS_F32)
-        LAUNCH((conv_bwd_x_kernel<0, BM, BN, TM, TN>), grid, threads, 0, dev->stream, s, dy, w, k, acts, x, add, dn);
+        LAUNCH((conv_bwd_x_kernel<0, BM, BN, TM, TN>), grid, threads, 0, dev->stream, s, dy, w, k,
+               acts, x, add, dn);
     else
-        LAUNCH((conv_bwd_x_kernel<1, BM, BN, TM, TN>), grid, threads, 0, dev->stream, s, dy, w, k, acts, x, add, dn);
+        LAUNCH((conv_bwd_x_kernel<1, BM, BN, TM, TN>), grid, threads, 0, dev->stream, s, dy, w, k,
+               acts, x, add, dn);
 }
 
-enum ecg_status conv_general_bwd_x(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_conv s,
-                                   const void *dy, const float *w, const struct ops_act *act, const void *x, int add,
-                                   void *dn) {
+enum ecg_status conv_general_bwd_x(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                   struct ops_conv s, const void *dy, const float *w,
+                                   const struct ops_act *act, const void *x, int add, void *dn) {
     if (s.Cin / s.G <= 16)
         launch_bwd_x<128, 16, 8, 2>(dev, dtype, s, dy, w, act, x, add, dn);
     else if (s.B * cuda_ceil_div(s.Lin, s.S) <= FEW_ROWS)

@@ -28,19 +28,23 @@ DEVICE struct row_place row_step(struct row_place r, int step, int Lout) {
 
 /* part (parts, Cout, Cin/G, K). */
 template <int BF16, int BM, int TM, int TN, int ACT>
-static __global__ void __launch_bounds__(BM / TM *(BN / TN))
-    conv_bwd_w_kernel(struct ops_conv s, int rows_a_part, struct cuda_act act, const void *x, const void *dy,
-                      float *part) {
+static __global__ void __launch_bounds__(BM / TM * (BN / TN))
+    conv_bwd_w_kernel(struct ops_conv s, int rows_a_part, struct cuda_act act, const void *x,
+                      const void *dy, float *part) {
     constexpr int T = BM / TM * (BN / TN), PA = BM + 4, PB = BN + 4, OWN = CONV_STEP / (T / BN);
-    static_assert(T % BN == 0 && T % BM == 0 && OWN * (T / BN) == CONV_STEP, "threads share the loads evenly");
+    static_assert(T % BN == 0 && T % BM == 0 && OWN * (T / BN) == CONV_STEP,
+                  "threads share the loads evenly");
     SHARED(float, s_a, CONV_STEP *PA);
     SHARED(float, s_b, CONV_STEP *PB);
-    const int tid = (int)threadIdx.x, Cg = s.Cin / s.G, Co = s.Cout / s.G, m_tiles = (Co + BM - 1) / BM;
-    const int g = (int)blockIdx.y / m_tiles, m0 = (int)blockIdx.y % m_tiles * BM, n0 = (int)blockIdx.x * BN;
+    const int tid = (int)threadIdx.x, Cg = s.Cin / s.G, Co = s.Cout / s.G,
+              m_tiles = (Co + BM - 1) / BM;
+    const int g = (int)blockIdx.y / m_tiles, m0 = (int)blockIdx.y % m_tiles * BM,
+              n0 = (int)blockIdx.x * BN;
     const int rows = s.B * s.Lout, columns = s.K * Cg;
     const int from = (int)blockIdx.z * rows_a_part, to = min(rows, from + rows_a_part);
     const int m1 = tid / (BN / TN) * TM, n1 = tid % (BN / TN) * TN;
-    const int n = tid % BN, k = (n0 + n) / Cg, ci = n0 + n - k * Cg, c = g * Cg + ci; /* the column that it loads */
+    const int n = tid % BN, k = (n0 + n) / Cg, ci = n0 + n - k * Cg,
+              c = g * Cg + ci; /* the column that it loads */
     float acc[TM * TN] = {}, sum[TM * TN] = {};
     struct row_place own[OWN];
 
@@ -54,7 +58,8 @@ static __global__ void __launch_bounds__(BM / TM *(BN / TN))
         for (int p = tid / BM; p < CONV_STEP; p += T / BM) {
             const int m = tid % BM;
             const bool live = r + p < to && m0 + m < Co;
-            s_a[p * PA + m] = live ? load_one<BF16>(dy, (size_t)(r + p) * s.Cout + g * Co + m0 + m) : 0.0f;
+            s_a[p * PA + m] =
+                live ? load_one<BF16>(dy, (size_t)(r + p) * s.Cout + g * Co + m0 + m) : 0.0f;
         }
 #pragma unroll
         for (int j = 0; j < OWN; j++) {
@@ -92,7 +97,8 @@ static __global__ void __launch_bounds__(BM / TM *(BN / TN))
 }
 
 /* dw[i] += the parts' sums in order. */
-static __global__ void __launch_bounds__(THREADS) add_weights_kernel(int n, int parts, const float *part, float *dw) {
+static __global__ void __launch_bounds__(THREADS)
+    add_weights_kernel(int n, int parts, const float *part, float *dw) {
     const int i = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (i >= n) return;
     double sum = 0;
@@ -105,7 +111,8 @@ static __global__ void __launch_bounds__(THREADS) add_weights_kernel(int n, int 
 /* How the rows are cut: about 512 blocks in all, of FLUSH rows at least. */
 static struct cuda_cut cut_of(struct ops_conv s) {
     const int rows = s.B * s.Lout, BM = s.Cout / s.G <= 16 ? 16 : 64;
-    const int tiles = cuda_ceil_div(s.K * (s.Cin / s.G), BN) * s.G * cuda_ceil_div(s.Cout / s.G, BM);
+    const int tiles =
+        cuda_ceil_div(s.K * (s.Cin / s.G), BN) * s.G * cuda_ceil_div(s.Cout / s.G, BM);
     const int parts = cuda_max(1, cuda_min(512 / tiles, cuda_ceil_div(rows, FLUSH)));
     struct cuda_cut cut;
     cut.rows = cuda_ceil_div(cuda_ceil_div(rows, parts), CONV_STEP) * CONV_STEP;
@@ -127,26 +134,30 @@ size_t conv_general_ws(struct ops_conv s) {
 }
 
 template <int BM, int TM, int TN>
-static void launch_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const struct ops_act *act,
-                         const void *x, const void *dy, float *part) {
+static void launch_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                         const struct ops_act *act, const void *x, const void *dy, float *part) {
     const struct cuda_cut cut = cut_of(s);
-    const dim3 grid((unsigned)cuda_ceil_div(s.K * (s.Cin / s.G), BN), (unsigned)(s.G * cuda_ceil_div(s.Cout / s.G, BM)),
-                    (unsigned)cut.parts);
+    const dim3 grid((unsigned)cuda_ceil_div(s.K * (s.Cin / s.G), BN),
+                    (unsigned)(s.G * cuda_ceil_div(s.Cout / s.G, BM)), (unsigned)cut.parts);
     const int threads = BM / TM * (BN / TN), acts = !cuda_act_is_none(act);
     const struct cuda_act k = cuda_act_of(act);
     if (dtype == OPS_F32 && acts)
-        LAUNCH((conv_bwd_w_kernel<0, BM, TM, TN, 1>), grid, threads, 0, dev->stream, s, cut.rows, k, x, dy, part);
+        LAUNCH((conv_bwd_w_kernel<0, BM, TM, TN, 1>), grid, threads, 0, dev->stream, s, cut.rows, k,
+               x, dy, part);
     else if (dtype == OPS_F32)
-        LAUNCH((conv_bwd_w_kernel<0, BM, TM, TN, 0>), grid, threads, 0, dev->stream, s, cut.rows, k, x, dy, part);
+        LAUNCH((conv_bwd_w_kernel<0, BM, TM, TN, 0>), grid, threads, 0, dev->stream, s, cut.rows, k,
+               x, dy, part);
     else if (acts)
-        LAUNCH((conv_bwd_w_kernel<1, BM, TM, TN, 1>), grid, threads, 0, dev->stream, s, cut.rows, k, x, dy, part);
+        LAUNCH((conv_bwd_w_kernel<1, BM, TM, TN, 1>), grid, threads, 0, dev->stream, s, cut.rows, k,
+               x, dy, part);
     else
-        LAUNCH((conv_bwd_w_kernel<1, BM, TM, TN, 0>), grid, threads, 0, dev->stream, s, cut.rows, k, x, dy, part);
+        LAUNCH((conv_bwd_w_kernel<1, BM, TM, TN, 0>), grid, threads, 0, dev->stream, s, cut.rows, k,
+               x, dy, part);
 }
 
-enum ecg_status conv_general_bwd_w(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_conv s,
-                                   const struct ops_act *act, const void *x, const void *dy, float *dw, float *db,
-                                   struct ops_ws ws) {
+enum ecg_status conv_general_bwd_w(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                   struct ops_conv s, const struct ops_act *act, const void *x,
+                                   const void *dy, float *dw, float *db, struct ops_ws ws) {
     const int n = (int)weights_of(s), parts = cut_of(s).parts;
     struct ops_ws rest = ws;
     float *part = (float *)cuda_take(&rest, part_bytes(s));
@@ -156,7 +167,8 @@ enum ecg_status conv_general_bwd_w(struct ops_dev *dev, const char *op, enum ops
     else
         launch_bwd_w<64, 4, 4>(dev, dtype, s, act, x, dy, part);
     TRY(cuda_done_conv(dev, op, dtype, s));
-    LAUNCH(add_weights_kernel, cuda_blocks((size_t)n, THREADS), THREADS, 0, dev->stream, n, parts, part, dw);
+    LAUNCH(add_weights_kernel, cuda_blocks((size_t)n, THREADS), THREADS, 0, dev->stream, n, parts,
+           part, dw);
     TRY(cuda_done_conv(dev, op, dtype, s));
     return db ? cuda_column_sums(dev, op, dtype, s.B * s.Lout, s.Cout, dy, db, ws) : ECG_OK;
 }

@@ -20,8 +20,8 @@ enum ecg_status cuda_check(cudaError_t error, const char *format, ...) {
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    return ecg_fail(error == cudaErrorMemoryAllocation ? ECG_ERR_NOMEM : ECG_ERR_FAIL, "cuda: %s: %s", what,
-                    cudaGetErrorString(error));
+    return ecg_fail(error == cudaErrorMemoryAllocation ? ECG_ERR_NOMEM : ECG_ERR_FAIL,
+                    "cuda: %s: %s", what, cudaGetErrorString(error));
 }
 
 enum ecg_status cuda_done(struct ops_dev *dev, const char *op, const char *shape) {
@@ -34,15 +34,18 @@ static const char *dtype_name(enum ops_dtype dtype) {
     return dtype == OPS_F32 ? "fp32" : "bf16";
 }
 
-enum ecg_status cuda_done_blc(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_blc s) {
+enum ecg_status cuda_done_blc(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                              struct ops_blc s) {
     char shape[96];
     snprintf(shape, sizeof shape, "(%d, %d, %d) %s", s.B, s.L, s.C, dtype_name(dtype));
     return cuda_done(dev, op, shape);
 }
 
-enum ecg_status cuda_done_conv(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_conv s) {
+enum ecg_status cuda_done_conv(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                               struct ops_conv s) {
     char shape[160];
-    snprintf(shape, sizeof shape, "B %d, Lin %d, Lout %d, Cin %d, Cout %d, K %d, S %d, G %d, P %d, %s", s.B, s.Lin,
+    snprintf(shape, sizeof shape,
+             "B %d, Lin %d, Lout %d, Cin %d, Cout %d, K %d, S %d, G %d, P %d, %s", s.B, s.Lin,
              s.Lout, s.Cin, s.Cout, s.K, s.S, s.G, s.P, dtype_name(dtype));
     return cuda_done(dev, op, shape);
 }
@@ -59,10 +62,11 @@ enum ecg_status cuda_check_blc(const char *op, enum ops_dtype dtype, struct ops_
     if (s.B < 1 || s.L < 1 || s.C < 1)
         return ecg_fail(ECG_ERR_FAIL, "cuda: %s: no such shape: (%d, %d, %d)", op, s.B, s.L, s.C);
     if ((int64_t)s.B * s.L <= INT32_MAX && (int64_t)s.B * s.L * s.C <= INT32_MAX) return ECG_OK;
-    return ecg_fail(ECG_ERR_FAIL,
-                    "cuda: %s: a tensor of (%d, %d, %d) has more than 2^31 - 1 elements; use a smaller batch, or "
-                    "train.accumulate",
-                    op, s.B, s.L, s.C);
+    return ecg_fail(
+        ECG_ERR_FAIL,
+        "cuda: %s: a tensor of (%d, %d, %d) has more than 2^31 - 1 elements; use a smaller batch, or "
+        "train.accumulate",
+        op, s.B, s.L, s.C);
 }
 
 enum ecg_status cuda_check_conv(const char *op, enum ops_dtype dtype, struct ops_conv s) {
@@ -72,7 +76,8 @@ enum ecg_status cuda_check_conv(const char *op, enum ops_dtype dtype, struct ops
     if (s.K >= 1 && s.S >= 1 && s.P >= 0 && s.G >= 1 && s.Cin % s.G == 0 && s.Cout % s.G == 0 &&
         (int64_t)s.Cout * (s.Cin / s.G) * s.K <= INT32_MAX)
         return ECG_OK;
-    return ecg_fail(ECG_ERR_FAIL, "cuda: %s: no such shape: Cin %d, Cout %d, K %d, S %d, G %d, P %d", op, s.Cin,
+    return ecg_fail(ECG_ERR_FAIL,
+                    "cuda: %s: no such shape: Cin %d, Cout %d, K %d, S %d, G %d, P %d", op, s.Cin,
                     s.Cout, s.K, s.S, s.G, s.P);
 }
 
@@ -92,7 +97,8 @@ void *cuda_take(struct ops_ws *ws, size_t bytes) {
 }
 
 enum ecg_status cuda_too_small(const char *op, struct ops_ws ws) {
-    return ecg_fail(ECG_ERR_FAIL, "cuda: %s: scratch memory is too small (%zu bytes left)", op, ws.n);
+    return ecg_fail(ECG_ERR_FAIL, "cuda: %s: scratch memory is too small (%zu bytes left)", op,
+                    ws.n);
 }
 
 /* ------------------------------------------------------------------ what kernels are told */
@@ -130,15 +136,17 @@ static enum ecg_status find_gpu(void) {
     int n = 0;
     const cudaError_t error = cudaGetDeviceCount(&n);
     if (error == cudaErrorInsufficientDriver)
-        return ecg_fail(ECG_ERR_FAIL,
-                        "device cuda: no NVIDIA driver, or one too old for this build's CUDA (%s): install or update "
-                        "it (nvidia-smi must show the GPU), or use device cpu; einthoven doctor tells more",
-                        cudaGetErrorString(error));
+        return ecg_fail(
+            ECG_ERR_FAIL,
+            "device cuda: no NVIDIA driver, or one too old for this build's CUDA (%s): install or update "
+            "it (nvidia-smi must show the GPU), or use device cpu; einthoven doctor tells more",
+            cudaGetErrorString(error));
     if (error == cudaErrorNoDevice || (error == cudaSuccess && n == 0))
-        return ecg_fail(ECG_ERR_FAIL,
-                        "device cuda: there is a driver but no GPU that it can use (%s): look at nvidia-smi and "
-                        "CUDA_VISIBLE_DEVICES, or use device cpu; einthoven doctor tells more",
-                        error == cudaSuccess ? "no device" : cudaGetErrorString(error));
+        return ecg_fail(
+            ECG_ERR_FAIL,
+            "device cuda: there is a driver but no GPU that it can use (%s): look at nvidia-smi and "
+            "CUDA_VISIBLE_DEVICES, or use device cpu; einthoven doctor tells more",
+            error == cudaSuccess ? "no device" : cudaGetErrorString(error));
     return cuda_check(error, "looking for GPUs");
 }
 
@@ -153,10 +161,12 @@ void cuda_close(struct ops_dev *dev) {
 static enum ecg_status open_parts(struct ops_dev *dev) {
     TRY(find_gpu());
     TRY(cuda_check(cudaSetDevice(0), "opening GPU 0"));
-    TRY(cuda_check(cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking), "making a stream"));
+    TRY(cuda_check(cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking),
+                   "making a stream"));
     TRY(cuda_check(cudaMalloc((void **)&dev->parts, (CUDA_MAX_PARTS + 1) * sizeof(double)),
                    "allocating %d partial sums", CUDA_MAX_PARTS));
-    return cuda_check(cudaMallocHost((void **)&dev->scalar, sizeof(double)), "allocating pinned memory");
+    return cuda_check(cudaMallocHost((void **)&dev->scalar, sizeof(double)),
+                      "allocating pinned memory");
 }
 
 enum ecg_status cuda_open(struct ops_dev **out, int n_threads) {
@@ -181,7 +191,8 @@ enum ecg_status cuda_open(struct ops_dev **out, int n_threads) {
 enum ecg_status cuda_alloc(struct ops_dev *dev, void **p, size_t bytes) {
     *p = NULL;
     TRY(cuda_check(cudaMalloc(p, bytes > 0 ? bytes : 1), "allocating %zu bytes on the GPU", bytes));
-    return cuda_check(cudaMemsetAsync(*p, 0, bytes > 0 ? bytes : 1, dev->stream), "clearing %zu bytes", bytes);
+    return cuda_check(cudaMemsetAsync(*p, 0, bytes > 0 ? bytes : 1, dev->stream),
+                      "clearing %zu bytes", bytes);
 }
 
 void cuda_free(struct ops_dev *dev, void *p) {
@@ -205,7 +216,8 @@ enum ecg_status cuda_download(struct ops_dev *dev, void *host, const void *devic
 }
 
 enum ecg_status cuda_sync(struct ops_dev *dev) {
-    TRY(cuda_check(cudaStreamSynchronize(dev->stream), "waiting for the GPU (EINTHOVEN_CUDA_SYNC=1 names the operation)"));
+    TRY(cuda_check(cudaStreamSynchronize(dev->stream),
+                   "waiting for the GPU (EINTHOVEN_CUDA_SYNC=1 names the operation)"));
     return cuda_check(cudaGetLastError(), "waiting for the GPU");
 }
 
@@ -228,8 +240,8 @@ static __global__ void __launch_bounds__(256) add_parts_kernel(int n, double *pa
 enum ecg_status cuda_take_scalar(struct ops_dev *dev, const char *op, int n, double *sum) {
     LAUNCH(add_parts_kernel, 1, 256, 0, dev->stream, n, dev->parts);
     TRY(cuda_check(cudaGetLastError(), "%s: adding %d parts", op, n));
-    TRY(cuda_check(cudaMemcpyAsync(dev->scalar, dev->parts + CUDA_MAX_PARTS, sizeof(double), cudaMemcpyDeviceToHost,
-                                   dev->stream),
+    TRY(cuda_check(cudaMemcpyAsync(dev->scalar, dev->parts + CUDA_MAX_PARTS, sizeof(double),
+                                   cudaMemcpyDeviceToHost, dev->stream),
                    "%s: fetching the sum", op));
     TRY(cuda_check(cudaStreamSynchronize(dev->stream), "%s: fetching the sum", op));
     *sum = *dev->scalar;

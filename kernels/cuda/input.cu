@@ -32,8 +32,8 @@ DEVICE void block_sums(int64_t *sum, int64_t *square, int64_t *s) {
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    input_kernel(struct ops_blc s, int n_file_leads, const int16_t *ecg, const float *scale, struct lead_list lead,
-                 int normalize, int bf16, void *x) {
+    input_kernel(struct ops_blc s, int n_file_leads, const int16_t *ecg, const float *scale,
+                 struct lead_list lead, int normalize, int bf16, void *x) {
     SHARED(int64_t, s_sum, 2 * THREADS);
     SHARED(double, s_mean, MAX_LEADS);
     SHARED(double, s_divisor, MAX_LEADS);
@@ -82,21 +82,21 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-enum ecg_status cuda_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int n_file_leads,
-                               const int16_t *ecg, const float *scale, const int *lead,
-                               enum ops_normalize normalize, void *x) {
+enum ecg_status cuda_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                               int n_file_leads, const int16_t *ecg, const float *scale,
+                               const int *lead, enum ops_normalize normalize, void *x) {
     struct lead_list list = {};
     TRY(cuda_check_blc("input_fwd", dtype, s));
     if (s.C > MAX_LEADS || n_file_leads > UINT16_MAX)
-        return ecg_fail(ECG_ERR_FAIL, "cuda: input_fwd: %d leads of %d: %d of %d at most", s.C, n_file_leads,
-                        MAX_LEADS, UINT16_MAX);
+        return ecg_fail(ECG_ERR_FAIL, "cuda: input_fwd: %d leads of %d: %d of %d at most", s.C,
+                        n_file_leads, MAX_LEADS, UINT16_MAX);
     for (int c = 0; c < s.C; c++) {
         if (lead[c] < 0 || lead[c] >= n_file_leads)
-            return ecg_fail(ECG_ERR_FAIL, "cuda: input_fwd: channel %d takes lead %d of %d", c, lead[c],
-                            n_file_leads);
+            return ecg_fail(ECG_ERR_FAIL, "cuda: input_fwd: channel %d takes lead %d of %d", c,
+                            lead[c], n_file_leads);
         list.v[c] = (uint16_t)lead[c];
     }
-    LAUNCH(input_kernel, s.B, THREADS, 0, dev->stream, s, n_file_leads, ecg, scale, list, (int)normalize,
-           dtype == OPS_BF16, x);
+    LAUNCH(input_kernel, s.B, THREADS, 0, dev->stream, s, n_file_leads, ecg, scale, list,
+           (int)normalize, dtype == OPS_BF16, x);
     return cuda_done_blc(dev, "input_fwd", dtype, s);
 }

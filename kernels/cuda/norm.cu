@@ -22,8 +22,8 @@ enum { SUM, SUM_SQUARE, SUM_DOT };
 /* part (parts, 2, C): the sums of this block's rows. */
 template <int BF16, int WHAT>
 static __global__ void __launch_bounds__(32 * LANES)
-    column_kernel(int rows, int C, int rows_a_part, const void *x, const void *dn, const float *mean, const float *var,
-                  double eps, double *part) {
+    column_kernel(int rows, int C, int rows_a_part, const void *x, const void *dn,
+                  const float *mean, const float *var, double eps, double *part) {
     SHARED(double, s_sum, 2 * 32 * LANES);
     const int c = (int)(blockIdx.x * 32 + threadIdx.x), lane = (int)threadIdx.y;
     const int from = (int)blockIdx.y * rows_a_part, to = min(rows, from + rows_a_part);
@@ -80,7 +80,8 @@ DEVICE bool add_column_parts(int parts, int C, const double *part, double sum[2]
     return true;
 }
 
-static __global__ void __launch_bounds__(32 * LANES) add_sums_kernel(int parts, int C, const double *part, float *db) {
+static __global__ void __launch_bounds__(32 * LANES)
+    add_sums_kernel(int parts, int C, const double *part, float *db) {
     double sum[2];
     const int c = (int)(blockIdx.x * 32 + threadIdx.x);
     if (add_column_parts(parts, C, part, sum)) db[c] = (float)(db[c] + sum[0]);
@@ -97,9 +98,9 @@ static __global__ void __launch_bounds__(32 * LANES)
 }
 
 /* means (2, C): mean(dn) and mean(dn * xhat). */
-static __global__ void __launch_bounds__(32 * LANES) gradient_sums_kernel(int parts, int C, double rows,
-                                                                          const double *part, float *means,
-                                                                          float *dgamma, float *dbeta) {
+static __global__ void __launch_bounds__(32 * LANES)
+    gradient_sums_kernel(int parts, int C, double rows, const double *part, float *means,
+                         float *dgamma, float *dbeta) {
     double sum[2];
     const int c = (int)(blockIdx.x * 32 + threadIdx.x);
     if (!add_column_parts(parts, C, part, sum)) return;
@@ -141,42 +142,44 @@ static struct columns columns_of(int rows, int C) {
     return k;
 }
 
-enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype, int rows, int C,
-                                 const void *x, float *db, struct ops_ws ws) {
+enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                 int rows, int C, const void *x, float *db, struct ops_ws ws) {
     const struct columns k = columns_of(rows, C);
     double *part = (double *)cuda_take(&ws, part_bytes(rows, C));
     if (!part) return cuda_too_small(op, ws);
     if (dtype == OPS_F32)
-        LAUNCH((column_kernel<0, SUM>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x, NULL, NULL, NULL, 0,
-               part);
+        LAUNCH((column_kernel<0, SUM>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x,
+               NULL, NULL, NULL, 0, part);
     else
-        LAUNCH((column_kernel<1, SUM>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x, NULL, NULL, NULL, 0,
-               part);
+        LAUNCH((column_kernel<1, SUM>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x,
+               NULL, NULL, NULL, 0, part);
     LAUNCH(add_sums_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, C, part, db);
     const struct ops_blc s = {1, rows, C};
     return cuda_done_blc(dev, op, dtype, s);
 }
 
-enum ecg_status cuda_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
-                                float *mean, float *var, struct ops_ws ws) {
+enum ecg_status cuda_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const void *x, float *mean, float *var, struct ops_ws ws) {
     TRY(cuda_check_blc("norm_stats", dtype, s));
     const int rows = s.B * s.L;
     const struct columns k = columns_of(rows, s.C);
     double *part = (double *)cuda_take(&ws, part_bytes(rows, s.C));
     if (!part) return cuda_too_small("norm_stats", ws);
     if (dtype == OPS_F32)
-        LAUNCH((column_kernel<0, SUM_SQUARE>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows, x, NULL, NULL,
-               NULL, 0, part);
+        LAUNCH((column_kernel<0, SUM_SQUARE>), k.grid, k.block, 0, dev->stream, rows, s.C,
+               k.cut.rows, x, NULL, NULL, NULL, 0, part);
     else
-        LAUNCH((column_kernel<1, SUM_SQUARE>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows, x, NULL, NULL,
-               NULL, 0, part);
-    LAUNCH(statistics_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, s.C, (double)rows, part, mean, var);
+        LAUNCH((column_kernel<1, SUM_SQUARE>), k.grid, k.block, 0, dev->stream, rows, s.C,
+               k.cut.rows, x, NULL, NULL, NULL, 0, part);
+    LAUNCH(statistics_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, s.C, (double)rows, part,
+           mean, var);
     return cuda_done_blc(dev, "norm_stats", dtype, s);
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    fold_kernel(int C, const float *mean, const float *var, const float *gamma, const float *beta, double eps,
-                float *scale, float *shift, float *running_mean, float *running_var, double momentum, double rows) {
+    fold_kernel(int C, const float *mean, const float *var, const float *gamma, const float *beta,
+                double eps, float *scale, float *shift, float *running_mean, float *running_var,
+                double momentum, double rows) {
     const int c = (int)(blockIdx.x * THREADS + threadIdx.x);
     if (c >= C) return;
     const double a = gamma[c] / sqrt(var[c] + eps);
@@ -188,22 +191,25 @@ static __global__ void __launch_bounds__(THREADS)
     running_var[c] = (float)((1 - momentum) * running_var[c] + momentum * unbiased);
 }
 
-enum ecg_status cuda_norm_fold(struct ops_dev *dev, int C, const float *mean, const float *var, const float *gamma,
-                               const float *beta, double eps, float *scale, float *shift, float *running_mean,
-                               float *running_var, double momentum, double rows) {
+enum ecg_status cuda_norm_fold(struct ops_dev *dev, int C, const float *mean, const float *var,
+                               const float *gamma, const float *beta, double eps, float *scale,
+                               float *shift, float *running_mean, float *running_var,
+                               double momentum, double rows) {
     if (C < 1) return ecg_fail(ECG_ERR_FAIL, "cuda: norm_fold: no such shape: C %d", C);
     if (running_mean && !(rows > 1))
-        return ecg_fail(ECG_ERR_FAIL,
-                        "cuda: norm_fold: batch statistics of %g row: the unbiased variance needs two", rows);
-    LAUNCH(fold_kernel, cuda_blocks((size_t)C, THREADS), THREADS, 0, dev->stream, C, mean, var, gamma, beta, eps,
-           scale, shift, running_mean, running_var, momentum, rows);
+        return ecg_fail(
+            ECG_ERR_FAIL,
+            "cuda: norm_fold: batch statistics of %g row: the unbiased variance needs two", rows);
+    LAUNCH(fold_kernel, cuda_blocks((size_t)C, THREADS), THREADS, 0, dev->stream, C, mean, var,
+           gamma, beta, eps, scale, shift, running_mean, running_var, momentum, rows);
     return cuda_done_n(dev, "norm_fold", (size_t)C);
 }
 
 template <int BF16, int V>
 static __global__ void __launch_bounds__(THREADS)
-    norm_bwd_kernel(int C, unsigned n, const void *x, const void *dn, const float *mean, const float *var,
-                    const float *gamma, double eps, const float *means, int add, void *dx) {
+    norm_bwd_kernel(int C, unsigned n, const void *x, const void *dn, const float *mean,
+                    const float *var, const float *gamma, double eps, const float *means, int add,
+                    void *dx) {
     const unsigned t = blockIdx.x * THREADS + threadIdx.x;
     if (t >= n) return;
     const int c = (int)(t % ((unsigned)C / V)) * V;
@@ -219,29 +225,30 @@ static __global__ void __launch_bounds__(THREADS)
     store_some<BF16, V>(dx, (size_t)t * V, d);
 }
 
-static void launch_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x, const void *dn,
-                            const float *mean, const float *var, const float *gamma, double eps, const float *means,
-                            int add, void *dx) {
+static void launch_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                            const void *x, const void *dn, const float *mean, const float *var,
+                            const float *gamma, double eps, const float *means, int add, void *dx) {
     const int width = cuda_width(s.C, 0, 0);
     const unsigned n = (unsigned)(cuda_elements(s) / width);
     const int blocks = cuda_blocks(n, THREADS);
     if (dtype == OPS_F32 && width == 8)
-        LAUNCH((norm_bwd_kernel<0, 8>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var, gamma, eps, means,
-               add, dx);
+        LAUNCH((norm_bwd_kernel<0, 8>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
+               gamma, eps, means, add, dx);
     else if (dtype == OPS_F32)
-        LAUNCH((norm_bwd_kernel<0, 1>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var, gamma, eps, means,
-               add, dx);
+        LAUNCH((norm_bwd_kernel<0, 1>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
+               gamma, eps, means, add, dx);
     else if (width == 8)
-        LAUNCH((norm_bwd_kernel<1, 8>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var, gamma, eps, means,
-               add, dx);
+        LAUNCH((norm_bwd_kernel<1, 8>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
+               gamma, eps, means, add, dx);
     else
-        LAUNCH((norm_bwd_kernel<1, 1>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var, gamma, eps, means,
-               add, dx);
+        LAUNCH((norm_bwd_kernel<1, 1>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
+               gamma, eps, means, add, dx);
 }
 
-enum ecg_status cuda_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
-                              const void *dn, const float *mean, const float *var, const float *gamma, double eps,
-                              int add, void *dx, float *dgamma, float *dbeta, struct ops_ws ws) {
+enum ecg_status cuda_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, const void *dn, const float *mean, const float *var,
+                              const float *gamma, double eps, int add, void *dx, float *dgamma,
+                              float *dbeta, struct ops_ws ws) {
     TRY(cuda_check_blc("norm_bwd", dtype, s));
     const int rows = s.B * s.L;
     const struct columns k = columns_of(rows, s.C);
@@ -249,13 +256,13 @@ enum ecg_status cuda_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct 
     float *means = (float *)cuda_take(&ws, 2 * (size_t)s.C * sizeof(float));
     if (!part || !means) return cuda_too_small("norm_bwd", ws);
     if (dtype == OPS_F32)
-        LAUNCH((column_kernel<0, SUM_DOT>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows, x, dn, mean, var,
-               eps, part);
+        LAUNCH((column_kernel<0, SUM_DOT>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows,
+               x, dn, mean, var, eps, part);
     else
-        LAUNCH((column_kernel<1, SUM_DOT>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows, x, dn, mean, var,
-               eps, part);
-    LAUNCH(gradient_sums_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, s.C, (double)rows, part, means, dgamma,
-           dbeta);
+        LAUNCH((column_kernel<1, SUM_DOT>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows,
+               x, dn, mean, var, eps, part);
+    LAUNCH(gradient_sums_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, s.C, (double)rows,
+           part, means, dgamma, dbeta);
     launch_norm_bwd(dev, dtype, s, x, dn, mean, var, gamma, eps, means, add, dx);
     return cuda_done_blc(dev, "norm_bwd", dtype, s);
 }

@@ -7,7 +7,8 @@
 #define THREADS 256
 
 /* Part p of the sum of squares: a block over its own stretch of x. */
-static __global__ void __launch_bounds__(THREADS) sumsq_kernel(size_t n, size_t a_part, const float *x, double *part) {
+static __global__ void __launch_bounds__(THREADS)
+    sumsq_kernel(size_t n, size_t a_part, const float *x, double *part) {
     SHARED(double, s, THREADS);
     const size_t from = blockIdx.x * a_part, to = from + a_part < n ? from + a_part : n;
     double v = 0;
@@ -57,8 +58,8 @@ static __global__ void __launch_bounds__(THREADS)
     p[i] = a.keep * w - a.step_size * mean / (sqrtf(square) / a.root_correction + a.eps);
 }
 
-enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n, float *p, const float *g, float *m,
-                          float *v) {
+enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n, float *p,
+                          const float *g, float *m, float *v) {
     if (n == 0) return ECG_OK;
     struct adam_step k;
     k.beta1 = (float)a->beta1;
@@ -76,8 +77,8 @@ enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t 
 
 /* m NULL: no momentum. */
 static __global__ void __launch_bounds__(THREADS)
-    sgd_kernel(size_t n, float lr, float momentum, float weight_decay, int is_first, float *p, const float *g,
-               float *m) {
+    sgd_kernel(size_t n, float lr, float momentum, float weight_decay, int is_first, float *p,
+               const float *g, float *m) {
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= n) return;
     float d = g[i] + weight_decay * p[i];
@@ -88,10 +89,10 @@ static __global__ void __launch_bounds__(THREADS)
     p[i] -= lr * d;
 }
 
-enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay, int64_t step, size_t n,
-                         float *p, const float *g, float *m) {
+enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
+                         int64_t step, size_t n, float *p, const float *g, float *m) {
     if (n == 0) return ECG_OK;
-    LAUNCH(sgd_kernel, cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, (float)lr, (float)momentum,
-           (float)weight_decay, step == 1, p, g, momentum > 0 ? m : NULL);
+    LAUNCH(sgd_kernel, cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, (float)lr,
+           (float)momentum, (float)weight_decay, step == 1, p, g, momentum > 0 ? m : NULL);
     return cuda_done_n(dev, "sgd", n);
 }
