@@ -28,7 +28,8 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(DEPS))
 PKG_LIBS   := $(shell pkg-config --libs $(DEPS))
 endif
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(WARN) -fno-math-errno -ffp-contract=off $(CFLAGS) $(SAN) -pthread $(PKG_CFLAGS)
-LIBS       := $(PKG_LIBS) -ldl -lm -rdynamic
+# Plug-ins find the names of exports.ld in the program that opens them.
+LIBS       := $(PKG_LIBS) -ldl -lm -Wl,--dynamic-list=kernels/exports.ld
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 KEY        := $(shell printf '%s' '$(CC) $(CC_VERSION) $(ALL_CFLAGS)' | cksum | cut -d' ' -f1)
 OBJ        := $(BUILD)/obj-$(KEY)
@@ -144,6 +145,9 @@ check-format:
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/einthoven/configs
 	install -m 755 $(BUILD)/einthoven $(DESTDIR)$(PREFIX)/bin/einthoven
+	if test -e $(BUILD)/libeinthoven_cuda.so; then \
+	    install -d $(DESTDIR)$(PREFIX)/lib/einthoven && \
+	    install -m 755 $(BUILD)/libeinthoven_cuda.so $(DESTDIR)$(PREFIX)/lib/einthoven/; fi
 	install -m 644 $(wildcard configs/*.yaml) $(DESTDIR)$(PREFIX)/share/einthoven/configs
 	install -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/einthoven/LICENSE
 

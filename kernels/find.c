@@ -15,10 +15,6 @@
 #include "kernels/cuda/plugin.h"
 #include "kernels/ops.h"
 
-/* Where the plug-in may lie, relative to the program's folder. */
-static const char *const places[] = {"", "../lib/einthoven/"};
-#define N_PLACES (sizeof(places) / sizeof(*places))
-
 /* Opened once and never closed: tables and devices point into it. */
 static struct {
     pthread_mutex_t lock;
@@ -36,29 +32,40 @@ static enum ecg_status program_folder(char *out, size_t n) {
                         "device cuda: /proc/self/exe: %s; EINTHOVEN_CUDA_LIB may name the plug-in",
                         strerror(errno));
     out[length] = '\0';
-    char *slash = strrchr(out, '/');
-    if (slash != NULL) slash[1] = '\0';
+    strrchr(out, '/')[1] = '\0';
     return ECG_OK;
+}
+
+/* The folder above, that of PREFIX/bin/: PREFIX/. */
+static void folder_above(char *folder) {
+    folder[strlen(folder) - 1] = '\0';
+    char *slash = strrchr(folder, '/');
+    if (slash != NULL) slash[1] = '\0';
+}
+
+static int is_there(char *out, size_t n, const char *folder, const char *name) {
+    const int length = snprintf(out, n, "%s%s", folder, name);
+    return length < (int)n && access(out, R_OK) == 0;
 }
 
 static enum ecg_status find_file(char *out, size_t n) {
     const char *named = getenv("EINTHOVEN_CUDA_LIB");
-    char folder[PATH_MAX];
+    char beside[PATH_MAX], prefix[PATH_MAX];
     if (named != NULL && named[0] != '\0') {
-        if (snprintf(out, n, "%s", named) < (int)n && access(out, R_OK) == 0) return ECG_OK;
+        if (is_there(out, n, "", named)) return ECG_OK;
         return ecg_fail(ECG_ERR_FAIL, "device cuda: EINTHOVEN_CUDA_LIB=%s: %s", named,
                         strerror(errno));
     }
-    TRY(program_folder(folder, sizeof(folder)));
-    for (size_t i = 0; i < N_PLACES; i++) {
-        const int length = snprintf(out, n, "%s%s%s", folder, places[i], CUDA_PLUGIN_FILE);
-        if (length < (int)n && access(out, R_OK) == 0) return ECG_OK;
-    }
+    TRY(program_folder(beside, sizeof(beside)));
+    if (is_there(out, n, beside, CUDA_PLUGIN_FILE)) return ECG_OK;
+    memcpy(prefix, beside, sizeof(prefix));
+    folder_above(prefix);
+    if (is_there(out, n, prefix, "lib/einthoven/" CUDA_PLUGIN_FILE)) return ECG_OK;
     return ecg_fail(ECG_ERR_FAIL,
                     "device cuda: the CUDA backend " CUDA_PLUGIN_FILE
-                    " is neither in %s nor in %s%s: build it with \"make cuda\" (needs nvcc), or "
-                    "use device cpu",
-                    folder, folder, places[1]);
+                    " is neither in %s nor in %slib/einthoven/: build it with \"make cuda\" (needs "
+                    "nvcc), or use device cpu",
+                    beside, prefix);
 }
 
 /* What the plug-in exports under a name; NULL and a failure when it does not. */
