@@ -346,6 +346,8 @@ static struct emu_running *block_of_this_thread(void) {
         static char no_edges[emu_edge_bytes];
         mine->edges = no_edges;
         emu_stack_host(&mine->host);
+        emu_trap_faults();
+        emu_trap_stack();
     }
     return mine;
 }

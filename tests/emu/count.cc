@@ -81,7 +81,7 @@ void emu_count_access(const void *p, size_t bytes, bool write) {
     if (emu_is_device(p)) {
         if (!emu_is_allocated(p, bytes))
             emu_fail("%s of %zu bytes at %p: outside of every allocation of device memory%s", write ? "a write" : "a read", bytes, p,
-                     emu_near_allocation(p).c_str());
+                     emu_near_allocation(p));
         emu_count_copy(p, bytes, write);
         return;
     }

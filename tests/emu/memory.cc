@@ -62,9 +62,10 @@ size_t emu_device_offset(const void *p) {
     return (size_t)((const char *)p - memory.range);
 }
 
-std::string emu_near_allocation(const void *p) {
-    char text[100];
+const char *emu_near_allocation(const void *p) {
+    static __thread char text[100];
     auto it = memory.live.upper_bound((char *)p);
+    text[0] = '\0';
     if (it != memory.live.begin()) {
         --it;
         const ptrdiff_t beyond = (const char *)p - (it->first + (ptrdiff_t)it->second.bytes);
@@ -74,8 +75,8 @@ std::string emu_near_allocation(const void *p) {
         }
         ++it;
     }
-    if (it == memory.live.end()) return "";
-    snprintf(text, sizeof text, " (%td bytes before one of %zu bytes)", it->first - (const char *)p, it->second.bytes);
+    if (it != memory.live.end())
+        snprintf(text, sizeof text, " (%td bytes before one of %zu bytes)", it->first - (const char *)p, it->second.bytes);
     return text;
 }
 
@@ -104,6 +105,7 @@ cudaError_t emu_malloc(void **p, size_t bytes) {
         void *r = mmap(NULL, emu_device_range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (r == MAP_FAILED) emu_stop("no addresses for device memory");
         memory.range = (char *)r;
+        emu_trap_faults();
         memory.top = memory.range + (big - (uintptr_t)r % big);
     }
     /* Much memory lies in pages of 2 MiB, where the system has them: opening it for each launch takes less time. */
