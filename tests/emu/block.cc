@@ -240,7 +240,8 @@ static void check_lanes(const struct emu_warp *w, unsigned lane, uint32_t mask, 
     for (uint32_t set = w->arrived; set != 0; set &= set - 1) {
         const unsigned other = (unsigned)__builtin_ctz(set);
         const struct emu_fiber *o = w->lane[other];
-        if (!(mask >> other & 1) && !(w->mask[other] >> lane & 1)) continue;
+        /* One that does not wait for this lane, or that this lane does not wait for, may be met in a later operation. */
+        if (!(mask >> other & 1) || !(w->mask[other] >> lane & 1)) continue;
         if (w->mask[other] != mask)
             emu_fail("%s at %s:%d with mask %08x, but lane %u waits at %s:%d with mask %08x", what, emu_file, emu_line, mask, other,
                      o->file, o->line, w->mask[other]);

@@ -261,7 +261,7 @@ static void not_in_mask(void) {
 }
 
 static __global__ void differing_masks_kernel(float *out) {
-    out[thread()] = __shfl_sync(thread() < 16 ? 0xffffffffu : 0xffff0000u, 1.0f, 16);
+    out[thread()] = __shfl_sync(thread() < 16 ? 0xffffffffu : 0xfffffffeu, 1.0f, 16);
 }
 
 static void differing_masks(void) {
