@@ -30,9 +30,17 @@ static enum ecg_status activate(struct ops_dev *dev, const char *op, enum ops_dt
     return ECG_OK;
 }
 
-size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+/* What ops_compose_branch takes: the gradient at y. */
+static size_t branch_bytes(enum ops_dtype dtype, struct ops_conv s) {
+    return cuda_room((size_t)s.B * s.Lout * s.Cout * cuda_size(dtype));
+}
+
+size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
+                    int backward) {
     const struct ops_blc out = {s.B, s.Lout, s.Cout};
-    return cuda_room(act_bytes(dtype, s)) + larger(conv_general_ws(s), cuda_norm_ws(dev, out));
+    const size_t a = cuda_room(act_bytes(dtype, s)), forward = a + cuda_norm_ws(dev, out);
+    (void)packed;
+    return backward ? larger(forward, branch_bytes(dtype, s) + a + conv_general_ws(s)) : forward;
 }
 
 enum ecg_status cuda_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
@@ -59,9 +67,10 @@ enum ecg_status cuda_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struc
 
 enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                   const struct ops_act *act, const void *x, const float *w,
-                                  const float *b, void *y, float *mean, float *var, float *y_mean,
-                                  struct ops_ws ws) {
+                                  const void *packed, const float *b, void *y, float *mean,
+                                  float *var, float *y_mean, struct ops_ws ws) {
     const struct ops_blc out = {s.B, s.Lout, s.Cout};
+    (void)packed;
     TRY(cuda_check_conv("act_conv_fwd", dtype, s));
     TRY(activate(dev, "act_conv_fwd", dtype, s, &act, &x, &ws));
     TRY(conv_general_fwd(dev, "act_conv_fwd", dtype, s, act, x, w, b, y));
@@ -72,9 +81,12 @@ enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
 
 enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                   const struct ops_act *act, const void *x, const float *w,
-                                  const void *dy, float *dw, float *db, int add, void *dn,
-                                  struct ops_ws ws) {
+                                  const void *packed, const void *dy,
+                                  const struct ops_branch *branch, float *dw, float *db,
+                                  const struct ops_side *side, void *dn, struct ops_ws ws) {
+    (void)packed;
     TRY(cuda_check_conv("act_conv_bwd", dtype, s));
+    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
     if (dw) {
         const struct ops_act *through = act;
         const void *a = x;
@@ -82,7 +94,9 @@ enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
         TRY(activate(dev, "act_conv_bwd", dtype, s, &through, &a, &rest));
         TRY(conv_general_bwd_w(dev, "act_conv_bwd", dtype, s, through, a, dy, dw, db, rest));
     }
-    return dn ? conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, add, dn) : ECG_OK;
+    if (!dn) return ECG_OK;
+    if (side) TRY(cuda_shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
+    return conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, side != NULL, dn);
 }
 
 /* ------------------------------------------------------------------ linear layers */

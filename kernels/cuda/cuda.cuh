@@ -143,15 +143,16 @@ enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t 
                           float *v);
 enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay, int64_t step, size_t n,
                          float *p, const float *g, float *m);
-size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed, int backward);
 size_t cuda_linear_ws(struct ops_dev *dev, int M, int K, int N);
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s);
 enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                  const struct ops_act *act, const void *x, const float *w, const float *b, void *y,
-                                  float *mean, float *var, float *y_mean, struct ops_ws ws);
+                                  const struct ops_act *act, const void *x, const float *w, const void *packed,
+                                  const float *b, void *y, float *mean, float *var, float *y_mean, struct ops_ws ws);
 enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                  const struct ops_act *act, const void *x, const float *w, const void *dy, float *dw,
-                                  float *db, int add, void *dn, struct ops_ws ws);
+                                  const struct ops_act *act, const void *x, const float *w, const void *packed,
+                                  const void *dy, const struct ops_branch *branch, float *dw, float *db,
+                                  const struct ops_side *side, void *dn, struct ops_ws ws);
 
 enum ecg_status cuda_open(struct ops_dev **dev, int n_threads);
 void cuda_close(struct ops_dev *dev);
