@@ -107,7 +107,7 @@ test:
 	@scripts/setup.sh test || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
 	@$(MAKE) run-tests
 
-run-tests: all tests emu-tests-all
+run-tests: all tests emu emu-tests-all
 	@scripts/run_tests.sh all $(OBJ)
 
 soak:

@@ -114,11 +114,32 @@ static void samples_do_not_see_their_neighbours(void) {
     cuda->close(dev);
 }
 
+/* A failure inside the plug-in is the program's message, and names entry and shape. */
+static void failures_reach_the_program(void) {
+    struct ops_dev *dev = NULL;
+    const struct ops *cuda = cuda_emulated();
+    const struct ops_conv odd = {
+        .B = 1, .Lin = 4, .Lout = 4, .Cin = 3, .Cout = 4, .K = 1, .S = 1, .G = 2};
+    const struct ops_blc large = {1 << 16, 1 << 12, 64};
+    void *p = NULL;
+    float x = 0;
+
+    if (cuda == NULL || !CHECK_OK(cuda->open(&dev, 0))) return;
+    CHECK_FAILS(cuda->conv_fwd(dev, OPS_F32, odd, &x, &x, NULL, &x, (struct ops_ws){0}),
+                ECG_ERR_FAIL, "cuda: conv_fwd: no such shape: Cin 3, Cout 4, K 1, S 1, G 2");
+    CHECK_FAILS(cuda->mean_fwd(dev, OPS_BF16, large, &x, &x), ECG_ERR_FAIL,
+                "(65536, 4096, 64) has more than 2^31 - 1 elements");
+    CHECK_FAILS(cuda->alloc(dev, &p, (size_t)1 << 50), ECG_ERR_NOMEM,
+                "cuda: allocating 1125899906842624 bytes on the GPU");
+    cuda->close(dev);
+}
+
 int main(void) {
     CASE(forward_against_the_oracle);
     CASE(reverse_against_the_oracle);
     CASE(random_against_the_oracle);
     CASE(same_bytes_in_any_order);
     CASE(samples_do_not_see_their_neighbours);
+    CASE(failures_reach_the_program);
     return check_finish();
 }
