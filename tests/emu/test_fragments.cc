@@ -40,7 +40,8 @@ static int thread(void) {
 static __global__ void mma_kernel(const uint16_t *a, const uint16_t *b, float *d) {
     const int g = thread() >> 2, q = thread() & 3;
     uint32_t fa[4], fb[2];
-    for (int i = 0; i < 4; i++) fa[i] = *(const uint32_t *)&a[(g + 8 * (i & 1)) * 16 + 2 * q + 8 * (i >> 1)];
+    for (int i = 0; i < 4; i++)
+        fa[i] = *(const uint32_t *)&a[(g + 8 * (i & 1)) * 16 + 2 * q + 8 * (i >> 1)];
     for (int i = 0; i < 2; i++) fb[i] = *(const uint32_t *)&b[g * 16 + 2 * q + 8 * i];
     float fd[4] = {1, 2, 3, 4};
     mma_bf16(fd, fa, fb[0], fb[1]);
@@ -112,8 +113,11 @@ static void ldsm_case(int kind) {
         for (int lane = 0; lane < 32; lane++) {
             const int g = lane >> 2, q = 2 * (lane & 3);
             /* element (row, column) of matrix i */
-            const auto at = [&](int row, int column) { return (uint32_t)in[(8 * i + row) * 5 % 32 * 8 + column]; };
-            uint32_t wanted = kind == 1 ? at(q, g) | at(q + 1, g) << 16 : at(g, q) | at(g, q + 1) << 16;
+            const auto at = [&](int row, int column) {
+                return (uint32_t)in[(8 * i + row) * 5 % 32 * 8 + column];
+            };
+            uint32_t wanted =
+                kind == 1 ? at(q, g) | at(q + 1, g) << 16 : at(g, q) | at(g, q + 1) << 16;
             if (kind == 2 && i >= 2) wanted = 0;
             CHECK(r[32 * i + lane] == wanted);
         }
@@ -148,7 +152,8 @@ static __global__ void forward_kernel(const uint16_t *x, const uint16_t *w, floa
     for (int j = 0; j < 2; j++) {
         float d[4] = {0, 0, 0, 0};
         mma_bf16(d, a, b[2 * j], b[2 * j + 1]);
-        for (int i = 0; i < 4; i++) y[((lane >> 2) + 8 * (i >> 1)) * 16 + 8 * j + 2 * (lane & 3) + (i & 1)] = d[i];
+        for (int i = 0; i < 4; i++)
+            y[((lane >> 2) + 8 * (i >> 1)) * 16 + 8 * j + 2 * (lane & 3) + (i & 1)] = d[i];
     }
 }
 
@@ -168,7 +173,8 @@ static __global__ void weights_kernel(const uint16_t *g, const uint16_t *x, floa
     for (int j = 0; j < 2; j++) {
         float d[4] = {0, 0, 0, 0};
         mma_bf16(d, a, b[2 * j], b[2 * j + 1]);
-        for (int i = 0; i < 4; i++) dw[((lane >> 2) + 8 * (i >> 1)) * 16 + 8 * j + 2 * (lane & 3) + (i & 1)] = d[i];
+        for (int i = 0; i < 4; i++)
+            dw[((lane >> 2) + 8 * (i >> 1)) * 16 + 8 * j + 2 * (lane & 3) + (i & 1)] = d[i];
     }
 }
 
@@ -272,8 +278,9 @@ static __global__ void numbers_kernel(const float *in, float *out, uint32_t *pac
 }
 
 static void conversions_and_swish(void) {
-    const float in[] = {0.0f,  1.0f,    -1.0f,   1.00390625f, 1.01171875f, 3.3e38f,  1e-30f, -4.0f,
-                        20.0f, -100.0f, -1000.0f, 1000.0f,     NAN,         INFINITY, 0.3f,   -0.7f};
+    const float in[] = {0.0f,   1.0f,     -1.0f, 1.00390625f, 1.01171875f, 3.3e38f,
+                        1e-30f, -4.0f,    20.0f, -100.0f,     -1000.0f,    1000.0f,
+                        NAN,    INFINITY, 0.3f,  -0.7f};
     enum { n = sizeof in / sizeof *in };
     float out[5 * n] = {};
     uint32_t packed[n] = {};

@@ -21,14 +21,17 @@ enum { n = 64, n_global = 1000 };
 /* ---- what the bugs share ---- */
 static float *zeros(size_t count) {
     float *p;
-    if (cudaMalloc(&p, count * sizeof(float)) != cudaSuccess || cudaMemset(p, 0, count * sizeof(float)) != cudaSuccess) exit(3);
+    if (cudaMalloc(&p, count * sizeof(float)) != cudaSuccess ||
+        cudaMemset(p, 0, count * sizeof(float)) != cudaSuccess)
+        exit(3);
     return p;
 }
 
 /* The child's verdict on results that have no report of their own. */
 static void expect(const float *p, int count, float wanted) {
     float got[n];
-    if (cudaMemcpy(got, p, (size_t)count * sizeof *got, cudaMemcpyDeviceToHost) != cudaSuccess) exit(3);
+    if (cudaMemcpy(got, p, (size_t)count * sizeof *got, cudaMemcpyDeviceToHost) != cudaSuccess)
+        exit(3);
     for (int i = 0; i < count; i++) {
         if (got[i] == wanted) continue;
         fprintf(stderr, "wrong result %d: %g instead of %g\n", i, got[i], wanted);
@@ -338,7 +341,8 @@ static void too_much_static(void) {
 
 static void wrong_copy(void) {
     float host[n], *p = zeros(n);
-    if (cudaMemcpy(host, p, sizeof host, cudaMemcpyHostToDevice) == cudaSuccess) fprintf(stderr, "no error\n");
+    if (cudaMemcpy(host, p, sizeof host, cudaMemcpyHostToDevice) == cudaSuccess)
+        fprintf(stderr, "no error\n");
 }
 
 /* ---- the table ---- */
@@ -353,40 +357,73 @@ static const struct bug {
         const char *text;
     } said[3];
 } bugs[] = {
-    {"removed_barrier", removed_barrier, "forward", {{PLAIN | COUNT | SANE, "nan instead of"}, {RACE, "data race"}}},
-    {"hidden_race", hidden_race, "reverse", {{PLAIN | COUNT | SANE, "nan instead of"}, {RACE, "data race"}}},
-    {"reuse_race", reuse_race, "forward", {{PLAIN | COUNT | SANE, "4 instead of 3"}, {RACE, "data race"}}},
+    {"removed_barrier",
+     removed_barrier,
+     "forward",
+     {{PLAIN | COUNT | SANE, "nan instead of"}, {RACE, "data race"}}},
+    {"hidden_race",
+     hidden_race,
+     "reverse",
+     {{PLAIN | COUNT | SANE, "nan instead of"}, {RACE, "data race"}}},
+    {"reuse_race",
+     reuse_race,
+     "forward",
+     {{PLAIN | COUNT | SANE, "4 instead of 3"}, {RACE, "data race"}}},
     {"divergent_barrier", divergent_barrier, "random", {{ALL, "divergent __syncthreads()"}}},
-    {"deadlock", deadlock, "forward", {{ALL, "deadlock: 32 of 64 threads have ended, 8 wait at __syncthreads()"}}},
-    {"shared_overrun", shared_overrun, "forward",
-     {{PLAIN | RACE, "shared memory was written at byte 256 of an array of 256 bytes"}, {COUNT, "a write of 4 bytes"}, {SANE, "use-after-poison"}}},
-    {"dynamic_overread", dynamic_overread, "forward",
-     { {COUNT, "a read of 4 bytes"}, {SANE, "use-after-poison"}}},
-    {"global_overrun", global_overrun, "forward",
+    {"deadlock",
+     deadlock,
+     "forward",
+     {{ALL, "deadlock: 32 of 64 threads have ended, 8 wait at __syncthreads()"}}},
+    {"shared_overrun",
+     shared_overrun,
+     "forward",
+     {{PLAIN | RACE, "shared memory was written at byte 256 of an array of 256 bytes"},
+      {COUNT, "a write of 4 bytes"},
+      {SANE, "use-after-poison"}}},
+    {"dynamic_overread",
+     dynamic_overread,
+     "forward",
+     {{COUNT, "a read of 4 bytes"}, {SANE, "use-after-poison"}}},
+    {"global_overrun",
+     global_overrun,
+     "forward",
      {{PLAIN | RACE, "device memory was written 0 bytes beyond an allocation of 4000 bytes"},
       {COUNT, "outside of every allocation of device memory (0 bytes beyond one of 4000 bytes)"},
       {SANE, "use-after-poison"}}},
-    {"global_overrun_page", global_overrun_page, "forward",
-     {{PLAIN | RACE, "outside of every allocation (0 bytes beyond one of 4096 bytes)"}, {COUNT, "a write of 4 bytes"}, {SANE, "outside of every allocation"}}},
+    {"global_overrun_page",
+     global_overrun_page,
+     "forward",
+     {{PLAIN | RACE, "outside of every allocation (0 bytes beyond one of 4096 bytes)"},
+      {COUNT, "a write of 4 bytes"},
+      {SANE, "outside of every allocation"}}},
     {"use_after_free", use_after_free, "forward", {{ALL, "outside of every allocation"}}},
     {"uninitialised_shared", uninitialised_shared, "forward", {{ALL, "nan instead of"}}},
     {"uninitialised_global", uninitialised_global, "forward", {{ALL, "nan instead of"}}},
     {"host_pointer", host_pointer, "forward", {{COUNT, "a read of 4 bytes"}}},
-    {"device_pointer_on_host", device_pointer_on_host, "forward", {{ALL, "host code touches device memory"}}},
+    {"device_pointer_on_host",
+     device_pointer_on_host,
+     "forward",
+     {{ALL, "host code touches device memory"}}},
     {"misaligned", misaligned, "forward", {{SANE, "misaligned address"}}},
     {"lost_wait", lost_wait, "forward", {{ALL, "nan instead of"}}},
     {"early_source", early_source, "forward", {{ALL, "the source of a copy has changed"}}},
     {"misaligned_copy", misaligned_copy, "forward", {{ALL, "an address is not 16-byte aligned"}}},
-    {"sum_of_blocks", sum_of_blocks, "random", { {RACE, "data race"}}},
+    {"sum_of_blocks", sum_of_blocks, "random", {{RACE, "data race"}}},
     {"not_in_mask", not_in_mask, "forward", {{ALL, "lane 16 is not in its own mask 0000ffff"}}},
     {"differing_masks", differing_masks, "random", {{ALL, "with mask ffff"}}},
     {"ended_lane", ended_lane, "random", {{ALL, "mask ffffffff"}}},
     {"divergent_mma", divergent_mma, "random", {{ALL, "divergent mma"}}},
-    {"removed_syncwarp", removed_syncwarp, "forward", { {RACE, "data race"}}},
-    {"too_many_threads", too_many_threads, "forward", {{ALL, "a block of 1025 x 1 x 1 threads, at most 1024"}}},
+    {"removed_syncwarp", removed_syncwarp, "forward", {{RACE, "data race"}}},
+    {"too_many_threads",
+     too_many_threads,
+     "forward",
+     {{ALL, "a block of 1025 x 1 x 1 threads, at most 1024"}}},
     {"too_many_blocks", too_many_blocks, "forward", {{ALL, "a grid of 1 x 65536 x 1 blocks"}}},
     {"too_much_shared", too_much_shared, "forward", {{ALL, "not raised by cudaFuncSetAttribute"}}},
-    {"too_much_static", too_much_static, "forward", {{ALL, "bytes of static and 0 of dynamic shared memory"}}},
+    {"too_much_static",
+     too_much_static,
+     "forward",
+     {{ALL, "bytes of static and 0 of dynamic shared memory"}}},
     {"wrong_copy", wrong_copy, "forward", {{ALL, "is not in device memory"}}},
 };
 

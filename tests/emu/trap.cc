@@ -12,12 +12,14 @@ static void on_fault(int signal, siginfo_t *info, void *) {
     sigaction(signal, &before, NULL); /* for faults that are not ours, and for one in here */
     if (emu_is_device(at)) {
         const char *near = emu_near_allocation(at);
-        if (emu_self != NULL) emu_fail("touches device memory at %p, outside of every allocation%s", at, near);
+        if (emu_self != NULL)
+            emu_fail("touches device memory at %p, outside of every allocation%s", at, near);
         emu_stop("host code touches device memory at %p%s", at, near);
     }
     if (emu_self != NULL) {
         const struct emu_stack *s = emu_fiber_now()->stack;
-        if (at < s->base && at + 65536 >= s->base) emu_fail("the thread's stack of %zu bytes is too small", s->bytes);
+        if (at < s->base && at + 65536 >= s->base)
+            emu_fail("the thread's stack of %zu bytes is too small", s->bytes);
     }
 }
 
@@ -37,5 +39,6 @@ void emu_trap_stack(void) {
     if (sigaltstack(NULL, &now) == 0 && !(now.ss_flags & SS_DISABLE)) return;
     own.ss_size = 64 << 10;
     own.ss_sp = malloc(own.ss_size);
-    if (own.ss_sp == NULL || sigaltstack(&own, NULL) != 0) emu_stop("no stack for the signal handler");
+    if (own.ss_sp == NULL || sigaltstack(&own, NULL) != 0)
+        emu_stop("no stack for the signal handler");
 }
