@@ -31,5 +31,5 @@ if ! command -v "$cxx" >/dev/null; then
 fi
 while read -r header; do
     compiles "$cxx -DEINTHOVEN_EMU" c++ c++17 "$header"
-done < <({ ls kernels/*.h tests/emu/*.h kernels/cuda/*.h; grep -hoE '#include "core/[a-z0-9_]+\.h"' -r kernels | grep -oE 'core/[a-z0-9_]+\.h'; } | sort -u)
+done < <({ find kernels tests/emu kernels/cuda -maxdepth 1 -name '*.h' ! -name '*_template.h'; grep -hoE '#include "core/[a-z0-9_]+\.h"' -r kernels | grep -oE 'core/[a-z0-9_]+\.h'; } | sort -u)
 exit "$failed"

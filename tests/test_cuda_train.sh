@@ -81,20 +81,30 @@ verdict $status "a second run on cuda: the same bytes"
 
 # The cpu's weights on both devices.
 weights=$tmp/cpu-fp32
+embeddings() { # IN OUT: the numbers of an HDF5 file, one a line
+    /usr/bin/python3 -c 'import h5py, sys
+for v in h5py.File(sys.argv[1])["embedding"][:].ravel(): print(repr(float(v)))' "$1" >"$2" 2>>"$tmp/log"
+}
 for device in cpu cuda; do
-    "$einthoven" -q predict --weights "$weights" --data "$tmp/ecgs" --device $device --out "$tmp/p-$device.csv" 2>>"$tmp/log"
+    run() { "$einthoven" -q "$@" 2>>"$tmp/log" || { tail -n 3 "$tmp/log"; bad "$1 on $device"; }; }
+    run predict --weights "$weights" --data "$tmp/ecgs" --device $device --out "$tmp/p-$device.csv"
     tail -n +2 "$tmp/p-$device.csv" | cut -d, -f2- | tr ',' '\n' >"$tmp/p-$device"
-    "$einthoven" -q evaluate --weights "$weights" --data "$tmp/ecgs" --device $device --out "$tmp/e-$device" >/dev/null 2>>"$tmp/log"
-    "$einthoven" -q embed --weights "$weights" --data "$tmp/ecgs" --device $device --out "$tmp/m-$device.csv" 2>>"$tmp/log"
-    tail -n +2 "$tmp/m-$device.csv" | cut -d, -f2- | tr ',' '\n' >"$tmp/m-$device"
-    "$einthoven" -q finetune "$tmp/c.yaml" --weights "$weights" --set train.device=$device --set head.freeze=true --out "$tmp/f-$device" 2>>"$tmp/log"
+    run evaluate --weights "$weights" --data "$tmp/ecgs" --device $device --out "$tmp/e-$device" >/dev/null
+    # Not what hangs on a threshold: that is one of the records' own numbers, and a last bit may pass it.
+    grep -E '"(auroc|auprc|brier)": [0-9]' "$tmp/e-$device/metrics.json" | grep -oE '[0-9][0-9.e-]*' >"$tmp/e-$device.numbers"
+    run embed --weights "$weights" --data "$tmp/ecgs" --device $device --out "$tmp/m-$device.h5"
+    run finetune "$tmp/c.yaml" --weights "$weights" --set train.device=$device --set head.freeze=true \
+        --set "head.labels=[pvc, lbbb]" --out "$tmp/f-$device"
     losses "$tmp/f-$device" >"$tmp/f-$device.losses"
 done
 close_to "predictions" 1e-4 "$tmp/p-cuda" "$tmp/p-cpu"
-close_to "embeddings" 1e-4 "$tmp/m-cuda" "$tmp/m-cpu"
+close_to "metrics" 1e-3 "$tmp/e-cuda.numbers" "$tmp/e-cpu.numbers"
 close_to "losses of a linear probe" 1e-4 "$tmp/f-cuda.losses" "$tmp/f-cpu.losses"
-auroc() { grep -oE '"macro_auroc": *[^,}]*' "$1"/*.json | grep -oE '[0-9.]+$' | head -n 1; }
-auroc "$tmp/e-cuda" >"$tmp/a-cuda"
-auroc "$tmp/e-cpu" >"$tmp/a-cpu"
-close_to "macro AUROC" 1e-3 "$tmp/a-cuda" "$tmp/a-cpu"
+if embeddings "$tmp/m-cpu.h5" "$tmp/m-cpu"; then
+    status=0; embeddings "$tmp/m-cuda.h5" "$tmp/m-cuda" || status=1
+    verdict $status "embeddings on cuda"
+    close_to "embeddings" 1e-4 "$tmp/m-cuda" "$tmp/m-cpu"
+else
+    skip "embeddings: no h5py to read them with"
+fi
 finish

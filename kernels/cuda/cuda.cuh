@@ -29,12 +29,15 @@ struct ops_dev {
 const struct ops *cuda_table(void);
 
 /* The error of the call just made, in CUDA's own words after the text. ECG_OK for cudaSuccess. */
-enum ecg_status cuda_check(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+enum ecg_status cuda_check(cudaError_t error, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* After an entry's launches: what went wrong, with the entry's name and shape. */
 enum ecg_status cuda_done(struct ops_dev *dev, const char *op, const char *shape);
-enum ecg_status cuda_done_blc(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_blc s);
-enum ecg_status cuda_done_conv(struct ops_dev *dev, const char *op, enum ops_dtype dtype, struct ops_conv s);
+enum ecg_status cuda_done_blc(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                              struct ops_blc s);
+enum ecg_status cuda_done_conv(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                               struct ops_conv s);
 enum ecg_status cuda_done_n(struct ops_dev *dev, const char *op, size_t n);
 
 /* ECG_ERR_FAIL, naming op and shape, unless the backend has them. */
@@ -89,69 +92,83 @@ enum ecg_status cuda_take_scalar(struct ops_dev *dev, const char *op, int n, dou
 extern "C" {
 
 /* db[c] += sum over the rows of x (rows, C). */
-enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype, int rows, int C,
-                                 const void *x, float *db, struct ops_ws ws);
+enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                 int rows, int C, const void *x, float *db, struct ops_ws ws);
 size_t cuda_column_ws(int rows, int C);
 
-enum ecg_status cuda_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int n_file_leads,
-                               const int16_t *ecg, const float *scale, const int *lead,
-                               enum ops_normalize normalize, void *x);
-enum ecg_status cuda_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *x,
-                              const float *w, const float *b, void *y, struct ops_ws ws);
-enum ecg_status cuda_conv_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *dy,
-                                const float *w, void *dx, struct ops_ws ws);
-enum ecg_status cuda_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, const void *x,
-                                const void *dy, float *dw, float *db, struct ops_ws ws);
-enum ecg_status cuda_linear_fwd(struct ops_dev *dev, int M, int K, int N, const float *x, const float *w,
-                                const float *b, float *y, struct ops_ws ws);
-enum ecg_status cuda_linear_bwd_x(struct ops_dev *dev, int M, int K, int N, const float *dy, const float *w,
-                                  float *dx, struct ops_ws ws);
-enum ecg_status cuda_linear_bwd_w(struct ops_dev *dev, int M, int K, int N, const float *x, const float *dy,
-                                  float *dw, float *db, struct ops_ws ws);
-enum ecg_status cuda_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
-                                float *mean, float *var, struct ops_ws ws);
-enum ecg_status cuda_norm_fold(struct ops_dev *dev, int C, const float *mean, const float *var, const float *gamma,
-                               const float *beta, double eps, float *scale, float *shift, float *running_mean,
-                               float *running_var, double momentum, double rows);
-enum ecg_status cuda_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x,
-                              const void *dn, const float *mean, const float *var, const float *gamma, double eps,
-                              int add, void *dx, float *dgamma, float *dbeta, struct ops_ws ws);
-enum ecg_status cuda_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const struct ops_act *act,
-                             const void *x, void *a);
-enum ecg_status cuda_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const struct ops_act *act,
-                             const void *x, const void *da, int add, void *dn);
-enum ecg_status cuda_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *x, float *m);
-enum ecg_status cuda_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const float *dm, void *dx);
+enum ecg_status cuda_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                               int n_file_leads, const int16_t *ecg, const float *scale,
+                               const int *lead, enum ops_normalize normalize, void *x);
+enum ecg_status cuda_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              const void *x, const float *w, const float *b, void *y,
+                              struct ops_ws ws);
+enum ecg_status cuda_conv_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                const void *dy, const float *w, void *dx, struct ops_ws ws);
+enum ecg_status cuda_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                const void *x, const void *dy, float *dw, float *db,
+                                struct ops_ws ws);
+enum ecg_status cuda_linear_fwd(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                const float *w, const float *b, float *y, struct ops_ws ws);
+enum ecg_status cuda_linear_bwd_x(struct ops_dev *dev, int M, int K, int N, const float *dy,
+                                  const float *w, float *dx, struct ops_ws ws);
+enum ecg_status cuda_linear_bwd_w(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                  const float *dy, float *dw, float *db, struct ops_ws ws);
+enum ecg_status cuda_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const void *x, float *mean, float *var, struct ops_ws ws);
+enum ecg_status cuda_norm_fold(struct ops_dev *dev, int C, const float *mean, const float *var,
+                               const float *gamma, const float *beta, double eps, float *scale,
+                               float *shift, float *running_mean, float *running_var,
+                               double momentum, double rows);
+enum ecg_status cuda_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, const void *dn, const float *mean, const float *var,
+                              const float *gamma, double eps, int add, void *dx, float *dgamma,
+                              float *dbeta, struct ops_ws ws);
+enum ecg_status cuda_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                             const struct ops_act *act, const void *x, void *a);
+enum ecg_status cuda_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                             const struct ops_act *act, const void *x, const void *da, int add,
+                             void *dn);
+enum ecg_status cuda_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, float *m);
+enum ecg_status cuda_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const float *dm, void *dx);
 enum ecg_status cuda_swish_fwd(struct ops_dev *dev, size_t n, const float *x, float *y);
-enum ecg_status cuda_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy, float *dx);
+enum ecg_status cuda_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy,
+                               float *dx);
 enum ecg_status cuda_sigmoid_fwd(struct ops_dev *dev, size_t n, const float *x, float *y);
-enum ecg_status cuda_sigmoid_bwd(struct ops_dev *dev, size_t n, const float *y, const float *dy, float *dx);
-enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li, int Ci, int S,
-                                  const void *h, const float *gate, const void *x, void *y);
-enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li, int Ci, int S,
-                                  const void *x, const void *dy, void *dx);
-enum ecg_status cuda_gate_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *dy,
-                              const void *h, float *dgate);
-enum ecg_status cuda_branch_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, const void *dy,
-                                const float *gate, const float *dm, void *dh);
-enum ecg_status cuda_loss(struct ops_dev *dev, const struct ops_loss *kind, int B, int N, const float *logits,
-                          const uint8_t *labels, const float *targets, const float *column_scale, double inv_known,
-                          double *loss_sum, float *dlogits);
+enum ecg_status cuda_sigmoid_bwd(struct ops_dev *dev, size_t n, const float *y, const float *dy,
+                                 float *dx);
+enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  int Li, int Ci, int S, const void *h, const float *gate,
+                                  const void *x, void *y);
+enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  int Li, int Ci, int S, const void *x, const void *dy, void *dx);
+enum ecg_status cuda_gate_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *dy, const void *h, float *dgate);
+enum ecg_status cuda_branch_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                const void *dy, const float *gate, const float *dm, void *dh);
+enum ecg_status cuda_loss(struct ops_dev *dev, const struct ops_loss *kind, int B, int N,
+                          const float *logits, const uint8_t *labels, const float *targets,
+                          const float *column_scale, double inv_known, double *loss_sum,
+                          float *dlogits);
 enum ecg_status cuda_sumsq(struct ops_dev *dev, size_t n, const float *x, double *sum);
 enum ecg_status cuda_scale(struct ops_dev *dev, size_t n, double a, float *x);
-enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n, float *p, const float *g, float *m,
-                          float *v);
-enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay, int64_t step, size_t n,
-                         float *p, const float *g, float *m);
-size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed, int backward);
+enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n, float *p,
+                          const float *g, float *m, float *v);
+enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
+                         int64_t step, size_t n, float *p, const float *g, float *m);
+size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
+                    int backward);
 size_t cuda_linear_ws(struct ops_dev *dev, int M, int K, int N);
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s);
 enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                  const struct ops_act *act, const void *x, const float *w, const void *packed,
-                                  const float *b, void *y, float *mean, float *var, float *y_mean, struct ops_ws ws);
+                                  const struct ops_act *act, const void *x, const float *w,
+                                  const void *packed, const float *b, void *y, float *mean,
+                                  float *var, float *y_mean, struct ops_ws ws);
 enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                  const struct ops_act *act, const void *x, const float *w, const void *packed,
-                                  const void *dy, const struct ops_branch *branch, float *dw, float *db,
+                                  const struct ops_act *act, const void *x, const float *w,
+                                  const void *packed, const void *dy,
+                                  const struct ops_branch *branch, float *dw, float *db,
                                   const struct ops_side *side, void *dn, struct ops_ws ws);
 
 enum ecg_status cuda_open(struct ops_dev **dev, int n_threads);

@@ -73,9 +73,11 @@ template <int BF16, int V> DEVICE void store_some(void *x, size_t i, const float
             to[j] = make_float4(v[4 * j], v[4 * j + 1], v[4 * j + 2], v[4 * j + 3]);
     } else if (BF16 && V == 8) {
         *(uint4 *)(void *)((uint16_t *)x + i) =
-            make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+            make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
+                       pack_bf16(v[6], v[7]));
     } else if (BF16 && V == 4) {
-        *(uint2 *)(void *)((uint16_t *)x + i) = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+        *(uint2 *)(void *)((uint16_t *)x + i) =
+            make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
     } else if (BF16 && V == 2) {
         *(uint32_t *)(void *)((uint16_t *)x + i) = pack_bf16(v[0], v[1]);
     } else {
@@ -107,8 +109,8 @@ struct cuda_act {
     const float *scale, *shift; /* (C), or NULL */
     int swish;
     int drops;
-    uint32_t threshold;         /* a word below it drops the element */
-    float keep;                 /* 1 / (1 - drop) */
+    uint32_t threshold; /* a word below it drops the element */
+    float keep;         /* 1 / (1 - drop) */
     uint32_t key0, key1, stream, step;
     uint64_t sample0;
 };
@@ -116,7 +118,8 @@ struct cuda_act {
 /* What one block of the generator says of 4 elements from element i of sample b on; i is a multiple of 4. As
  * rng_philox4x32 (core/rng.h). */
 DEVICE void philox_block(const struct cuda_act *act, int b, uint32_t i, uint32_t out[4]) {
-    uint32_t c0 = i / 4, c1 = act->stream, c2 = act->step, c3 = (uint32_t)(act->sample0 + (uint64_t)b);
+    uint32_t c0 = i / 4, c1 = act->stream, c2 = act->step,
+             c3 = (uint32_t)(act->sample0 + (uint64_t)b);
     uint32_t k0 = act->key0, k1 = act->key1;
 #pragma unroll
     for (int round = 0; round < 10; round++) {
@@ -135,19 +138,22 @@ DEVICE void philox_block(const struct cuda_act *act, int b, uint32_t i, uint32_t
 }
 
 /* Factors, 0 or keep, of V elements from element i of sample b on; V is 1, or a multiple of 4 that divides i. */
-template <int V> DEVICE void dropout_factors(const struct cuda_act *act, int b, uint32_t i, float factor[V]) {
+template <int V>
+DEVICE void dropout_factors(const struct cuda_act *act, int b, uint32_t i, float factor[V]) {
     uint32_t words[4];
     if (V == 1) {
         philox_block(act, b, i & ~3u, words);
         const uint32_t at = i & 3u;
-        const uint32_t word = at < 2 ? (at == 0 ? words[0] : words[1]) : (at == 2 ? words[2] : words[3]);
+        const uint32_t word =
+            at < 2 ? (at == 0 ? words[0] : words[1]) : (at == 2 ? words[2] : words[3]);
         factor[0] = word >= act->threshold ? act->keep : 0.0f;
     } else {
 #pragma unroll
         for (int j = 0; j < V; j += 4) {
             philox_block(act, b, i + (uint32_t)j, words);
 #pragma unroll
-            for (int k = 0; k < 4; k++) factor[j + k] = words[k] >= act->threshold ? act->keep : 0.0f;
+            for (int k = 0; k < 4; k++)
+                factor[j + k] = words[k] >= act->threshold ? act->keep : 0.0f;
         }
     }
 }
@@ -162,7 +168,8 @@ template <int V> DEVICE void act_normalise(const struct cuda_act *act, int c, fl
 }
 
 /* v becomes act(v): channels c.. of element i of sample b. */
-template <int V> DEVICE void act_apply(const struct cuda_act *act, int b, uint32_t i, int c, float v[V]) {
+template <int V>
+DEVICE void act_apply(const struct cuda_act *act, int b, uint32_t i, int c, float v[V]) {
     act_normalise<V>(act, c, v);
     if (act->swish) {
 #pragma unroll
@@ -176,7 +183,8 @@ template <int V> DEVICE void act_apply(const struct cuda_act *act, int b, uint32
 }
 
 /* v = x becomes the factor that takes the gradient at act(x) to that at n. */
-template <int V> DEVICE void act_slope(const struct cuda_act *act, int b, uint32_t i, int c, float v[V]) {
+template <int V>
+DEVICE void act_slope(const struct cuda_act *act, int b, uint32_t i, int c, float v[V]) {
     act_normalise<V>(act, c, v);
 #pragma unroll
     for (int j = 0; j < V; j++) v[j] = act->swish ? swish_slope_of(v[j]) : 1.0f;
