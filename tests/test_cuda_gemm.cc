@@ -28,7 +28,9 @@ static const struct gemm_gpu h100 = {132, 227 << 10, 228 << 10};
 
 static const struct gemm_gpu one_sm = {1, 227 << 10, 228 << 10}; /* blocks that go through many tiles */
 
-static const double y_bound = 4e-3, sum_bound = 5e-7;
+/* Of the largest value: rounding to bf16 is 2^-9 of a value; sums of M fp32 products, that the emulation adds one by one,
+ * err by about sqrt(M) 2^-25; other sums go through double. */
+static const double y_bound = 4e-3, sum_bound = 2e-7, weight_bound = 8e-7;
 
 /* ---- memory of the device ---- */
 
@@ -429,8 +431,8 @@ static void check_weights(const struct problem *p, const struct backward_out *r,
     doubles db(N, 0.5);
     for (size_t i = 0; i < p->y_n; i++) db[i % N] += g[i];
     for (double &v : dw) v += 0.5;
-    note(&w->sum, error_of(r->dw, dw), sum_bound, "dw", p->s);
-    note(&w->sum, error_of(r->db, db), sum_bound, "db", p->s);
+    note(&w->sum, error_of(r->dw, dw), weight_bound, "dw", p->s);
+    note(&w->sum, error_of(r->db, db), weight_bound, "db", p->s);
 }
 
 static void check_dse(const struct problem *p, const struct backward_extra *e,

@@ -24,7 +24,8 @@ enum ecg_status gemm_allow(const struct gemm_gpu *gpu, const void *kernel) {
 enum ecg_status gemm_open(const struct gemm_gpu *gpu) {
     TRY(gemm_fwd_allow(gpu));
     TRY(gemm_bwd_allow(gpu));
-    return gemm_wgrad_allow(gpu);
+    TRY(gemm_wgrad_allow(gpu));
+    return gemm_fused_allow(gpu);
 }
 
 int gemm_has(struct gemm_conv s) {
@@ -66,7 +67,7 @@ static size_t larger(size_t a, size_t b) {
 size_t gemm_ws(struct gemm_conv s) {
     const size_t fwd = stats_bytes(s, s.N) + sums_bytes(s, s.N);
     const size_t bwd = dw_bytes(s) + gemm_up((size_t)splits(s) * (size_t)s.N * sizeof(float));
-    return larger(fwd, larger(bwd, sums_bytes(s, s.K)));
+    return larger(fwd, sums_bytes(s, s.K) + bwd);
 }
 
 static enum ecg_status check_ws(const char *op, struct gemm_conv s, struct ops_ws ws) {
@@ -109,48 +110,60 @@ enum ecg_status gemm_fwd(const struct gemm_gpu *gpu, const struct gemm_forward *
     return gemm_finish_sums(s.B, s.L, s.N, a.sums, 1.0f / (float)s.L, p->y_mean, s, stream);
 }
 
-static enum ecg_status data_gradient(const struct gemm_gpu *gpu, const struct gemm_backward *p,
-                                     struct gemm_gate branch, cudaStream_t stream) {
+static enum ecg_status check_side(const struct gemm_backward *p) {
     const struct gemm_conv s = p->s;
-    struct gemm_args a = {};
-
-    if (p->side_dy && (p->side_S < 1 || p->side_S > 2 || p->side_C < s.K || p->side_C % 16 ||
-                       p->side_L != gemm_ceil(s.L, p->side_S)))
-        return ecg_fail(ECG_ERR_FAIL, "cuda: 1x1 data gradient of (%d, %d, %d): no such shortcut: to (%d, %d), S %d",
-                        s.B, s.L, s.K, p->side_L, p->side_C, p->side_S);
-    a.a = p->dy, a.w = (const uint16_t *)p->packed + gemm_packed_bytes(s.N, s.K, 0) / 2, a.y = p->dn;
-    a.M = s.B * s.L, a.N = s.K, a.K = s.N, a.L = s.L;
-    a.act = norm_of(p->act), a.branch = branch, a.x = p->x, a.h = p->h;
-    const struct gemm_side_grad side = {p->side_dy, p->side_L, p->side_C, p->side_S, s.L, s.K};
-    a.side_grad = side;
-    if (p->dse) a.sums = (double *)p->ws.p;
-    TRY(gemm_bwd_product(gpu, &a, s, stream));
-    if (!p->dse) return ECG_OK;
-    return gemm_finish_sums(s.B, s.L, s.K, a.sums, 1.0f, p->dse, s, stream);
+    if (!p->side_dy || (p->side_S >= 1 && p->side_S <= 2 && p->side_C >= s.K &&
+                        p->side_C % 16 == 0 && p->side_L == gemm_ceil(s.L, p->side_S)))
+        return ECG_OK;
+    return ecg_fail(ECG_ERR_FAIL,
+                    "cuda: 1x1 backward of (%d, %d, %d): no such shortcut: to (%d, %d), S %d", s.B,
+                    s.L, s.K, p->side_L, p->side_C, p->side_S);
 }
 
-static enum ecg_status weight_gradient(const struct gemm_backward *p, struct gemm_gate branch,
-                                       cudaStream_t stream) {
+/* Arguments of the data gradient; its N and K are the convolution's K and N. */
+static struct gemm_args data_args(const struct gemm_backward *p, struct gemm_gate branch) {
     const struct gemm_conv s = p->s;
+    const struct gemm_side_grad side = {p->side_dy, p->side_L, p->side_C, p->side_S, s.L, s.K};
+    struct gemm_args a = {};
+
+    a.a = p->dy, a.w = (const uint16_t *)p->packed + gemm_packed_bytes(s.N, s.K, 0) / 2;
+    a.y = p->dn, a.M = s.B * s.L, a.N = s.K, a.K = s.N, a.L = s.L;
+    a.act = norm_of(p->act), a.branch = branch, a.x = p->x, a.h = p->h, a.side_grad = side;
+    if (p->dse) a.sums = (double *)p->ws.p;
+    return a;
+}
+
+static struct gemm_wgrad_args weight_args(const struct gemm_backward *p, struct gemm_gate branch) {
+    const struct gemm_conv s = p->s;
+    char *const to = (char *)p->ws.p + sums_bytes(s, s.K);
     struct gemm_wgrad_args a = {};
 
     a.a = p->x, a.g = p->dy, a.M = s.B * s.L, a.N = s.N, a.K = s.K, a.rows = gemm_split_rows(s);
-    a.dw = (float *)p->ws.p, a.db = p->db ? (float *)((char *)p->ws.p + dw_bytes(s)) : NULL;
+    a.dw = (float *)to, a.db = p->db ? (float *)(to + dw_bytes(s)) : NULL;
     a.act = norm_of(p->act), a.branch = branch;
-    TRY(gemm_wgrad_product(&a, s, stream));
-    TRY(gemm_finish_splits(splits(s), (size_t)s.N * s.K, a.dw, p->dw, s, stream));
-    if (!p->db) return ECG_OK;
-    return gemm_finish_splits(splits(s), (size_t)s.N, a.db, p->db, s, stream);
+    return a;
 }
 
 enum ecg_status gemm_bwd(const struct gemm_gpu *gpu, const struct gemm_backward *p,
                          cudaStream_t stream) {
     static const char *const op = "1x1 backward";
-    const struct gemm_gate branch = {p->gate, p->dm, p->s.N, p->s.L};
+    const struct gemm_conv s = p->s;
+    const struct gemm_gate branch = {p->gate, p->dm, s.N, s.L};
 
-    TRY(check(op, p->s, p->act));
-    TRY(check_ws(op, p->s, p->ws));
-    if (p->dn) TRY(data_gradient(gpu, p, branch, stream));
-    if (p->dw) TRY(weight_gradient(p, branch, stream));
-    return ECG_OK;
+    TRY(check(op, s, p->act));
+    TRY(check_ws(op, s, p->ws));
+    TRY(check_side(p));
+    const struct gemm_args d = data_args(p, branch);
+    const struct gemm_wgrad_args w = weight_args(p, branch);
+    if (p->dn && p->dw && gemm_fused_has(gpu, s)) {
+        TRY(gemm_fused_product(&d, &w, s, stream));
+    } else {
+        if (p->dn) TRY(gemm_bwd_product(gpu, &d, s, stream));
+        if (p->dw) TRY(gemm_wgrad_product(&w, s, stream));
+    }
+    if (p->dn && p->dse) TRY(gemm_finish_sums(s.B, s.L, s.K, d.sums, 1.0f, p->dse, s, stream));
+    if (!p->dw) return ECG_OK;
+    TRY(gemm_finish_splits(splits(s), (size_t)s.N * s.K, w.dw, p->dw, s, stream));
+    if (!p->db) return ECG_OK;
+    return gemm_finish_splits(splits(s), (size_t)s.N, w.db, p->db, s, stream);
 }

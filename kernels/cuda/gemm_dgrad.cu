@@ -8,10 +8,8 @@ template <class T> static void fill(struct gemm_instance *to) {
     gemm_describe<T>(to);
     to->kernel[0] = gemm_kernel<T, GEMM_BWD, 0>;
     to->kernel[GEMM_SIDE] = gemm_kernel<T, GEMM_BWD, GEMM_SIDE>;
-    if constexpr (T::BN < 256) { /* beside that tile's accumulators the sums do not fit the registers */
-        to->kernel[GEMM_SUMS] = gemm_kernel<T, GEMM_BWD, GEMM_SUMS>;
-        to->kernel[GEMM_SUMS | GEMM_SIDE] = gemm_kernel<T, GEMM_BWD, GEMM_SUMS | GEMM_SIDE>;
-    }
+    to->kernel[GEMM_SUMS | GEMM_SIDE] = gemm_kernel<T, GEMM_BWD, GEMM_SUMS | GEMM_SIDE>;
+    to->kernel[GEMM_SUMS] = to->kernel[GEMM_SUMS | GEMM_SIDE]; /* sums are wanted beside a shortcut */
 }
 
 static void list(struct gemm_instance *tiles) {
@@ -33,6 +31,6 @@ enum ecg_status gemm_bwd_product(const struct gemm_gpu *gpu, const struct gemm_a
     const int extra = (a->sums ? GEMM_SUMS : 0) | (a->side_grad.dy ? GEMM_SIDE : 0);
 
     list(tiles);
-    const enum gemm_tile_id id = gemm_pick(gpu, tiles, a->M, a->N, a->K, a->sums != NULL);
+    const enum gemm_tile_id id = gemm_pick(gpu, tiles, a->M, a->N, a->K);
     return gemm_start("1x1 data gradient", gpu, &tiles[id], extra, a, s, stream);
 }

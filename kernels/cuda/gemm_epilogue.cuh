@@ -193,27 +193,6 @@ DEVICE void gemm_add_side(float (&acc)[MT][NT][4], struct gemm_place at, struct 
     }
 }
 
-/* acc *= h (M, N), for the sums of dse; results that do not exist become 0. */
-template <int MT, int NT>
-DEVICE void gemm_times(float (&acc)[MT][NT][4], struct gemm_place at, const uint16_t *h) {
-#pragma unroll
-    for (int m = 0; m < MT; m++) {
-#pragma unroll
-        for (int e = 0; e < 2; e++) {
-            const int row = gemm_row(at, m, e);
-#pragma unroll
-            for (int p = 0; p < (NT + 1) / 2; p++) {
-                const int c = gemm_col<NT>(at, p), width = gemm_width<NT>(p);
-                float v[4] = {0, 0, 0, 0};
-                if (row < at.M && c < at.N) gemm_load(v, h + (size_t)row * at.N + c, width);
-#pragma unroll
-                for (int k = 0; k < width; k++) GEMM_AT(acc, NT, m, p, e, k) *= v[k];
-            }
-            __syncwarp(); /* as in gemm_sample_sums */
-        }
-    }
-}
-
 /* Over the lanes that share q. */
 DEVICE float gemm_over_rows(float v) {
 #pragma unroll
@@ -221,10 +200,19 @@ DEVICE float gemm_over_rows(float v) {
     return v;
 }
 
-DEVICE double gemm_over_rows(double v) {
-#pragma unroll
-    for (int o = 4; o < 32; o <<= 1) v += __shfl_xor_sync(~0u, v, o);
-    return v;
+/* Sums of 4 values over the lanes that share q: each lane ends with one, number gemm_own(lane), lanes 0..3 and 4..7 of
+ * eight with the same. Halving what is kept at each step takes 4 exchanges where 4 whole sums would take 12. */
+DEVICE int gemm_own(int lane) {
+    return lane >> 3 & 3;
+}
+
+DEVICE double gemm_over_rows4(const double v[4]) {
+    const int own = gemm_own((int)threadIdx.x & 31);
+    const bool upper = own & 2, odd = own & 1;
+    const double a = (upper ? v[2] : v[0]) + __shfl_xor_sync(~0u, upper ? v[0] : v[2], 16);
+    const double b = (upper ? v[3] : v[1]) + __shfl_xor_sync(~0u, upper ? v[1] : v[3], 16);
+    const double c = (odd ? b : a) + __shfl_xor_sync(~0u, odd ? a : b, 8);
+    return c + __shfl_xor_sync(~0u, c, 4);
 }
 
 /* Mean and sum of squared deviations of each column over each unit of GEMM_UNIT rows: part[unit][column]. */
@@ -262,13 +250,14 @@ DEVICE void gemm_unit_stats(const float (&acc)[MT][NT][4], struct gemm_place at,
     }
 }
 
-/* Sums of each column over the rows that a unit has of each sample it touches: part[unit][slot][column], slot 0 the
- * unit's first sample. In double: bf16 values then add up exactly but for extreme spreads, so that a sample's mean does
- * not depend on where its rows lie in the units. */
-template <int MT, int NT>
+/* Sums of each column (TIMES: of its products with h (M, N)) over the rows that a unit has of each sample it touches:
+ * part[unit][slot][column], slot 0 the unit's first sample. In double: bf16 values then add up exactly but for extreme
+ * spreads, so that a sample's mean does not depend on where its rows lie in the units. */
+template <int TIMES, int MT, int NT>
 DEVICE void gemm_sample_sums(const float (&acc)[MT][NT][4], struct gemm_place at, int L,
-                             double *part) {
-    const bool writes = ((int)threadIdx.x & 31) < 4;
+                             const uint16_t *h, double *part) {
+    const int own = gemm_own((int)threadIdx.x & 31);
+    const bool writes = ((int)threadIdx.x & 4) == 0;
     const int slots = gemm_slots(L);
 #pragma unroll
     for (int u = 0; u < MT / 2; u++) {
@@ -282,17 +271,19 @@ DEVICE void gemm_sample_sums(const float (&acc)[MT][NT][4], struct gemm_place at
 #pragma unroll
             for (int p = 0; p < (NT + 1) / 2; p++) {
                 const int c = gemm_col<NT>(at, p), width = gemm_width<NT>(p);
+                double s[4] = {0, 0, 0, 0};
 #pragma unroll
-                for (int k = 0; k < width; k++) {
-                    double s = 0;
+                for (int i = 0; i < 4; i++) {
+                    const int m = 2 * u + (i >> 1), e = i & 1, row = gemm_row(at, m, e);
+                    if (row < from || row >= to || c >= at.N) continue;
+                    float v[4] = {1, 1, 1, 1};
+                    if (TIMES) gemm_load(v, h + (size_t)row * at.N + c, width);
 #pragma unroll
-                    for (int i = 0; i < 4; i++) {
-                        const int m = 2 * u + (i >> 1), e = i & 1, row = gemm_row(at, m, e);
-                        if (row >= from && row < to) s += (double)GEMM_AT(acc, NT, m, p, e, k);
-                    }
-                    s = gemm_over_rows(s);
-                    if (writes && c < at.N) slot[c + k] = s;
+                    for (int k = 0; k < width; k++)
+                        s[k] += (double)(GEMM_AT(acc, NT, m, p, e, k) * v[k]);
                 }
+                const double sum = gemm_over_rows4(s);
+                if (writes && own < width && c < at.N) slot[c + own] = sum;
                 __syncwarp(); /* keeps the pairs apart: all at once would not fit the registers */
             }
         }

@@ -8,9 +8,11 @@ template <class T> static void fill(struct gemm_instance *to) {
     gemm_describe<T>(to);
     to->kernel[0] = gemm_kernel<T, GEMM_FWD, 0>;
     to->kernel[GEMM_STATS] = gemm_kernel<T, GEMM_FWD, GEMM_STATS>;
-    to->kernel[GEMM_SUMS] = gemm_kernel<T, GEMM_FWD, GEMM_SUMS>;
-    to->kernel[GEMM_STATS | GEMM_SUMS] = gemm_kernel<T, GEMM_FWD, GEMM_STATS | GEMM_SUMS>;
     to->kernel[GEMM_SIDE] = gemm_kernel<T, GEMM_FWD, GEMM_SIDE>;
+    if constexpr (T::BN != 208 || !T::RES) { /* there the sums do not fit the registers of sm_100 */
+        to->kernel[GEMM_SUMS] = gemm_kernel<T, GEMM_FWD, GEMM_SUMS>;
+        to->kernel[GEMM_STATS | GEMM_SUMS] = gemm_kernel<T, GEMM_FWD, GEMM_STATS | GEMM_SUMS>;
+    }
 }
 
 static void list(struct gemm_instance *tiles) {
@@ -33,6 +35,7 @@ enum ecg_status gemm_fwd_product(const struct gemm_gpu *gpu, const struct gemm_a
         (a->stats ? GEMM_STATS : 0) | (a->sums ? GEMM_SUMS : 0) | (a->out ? GEMM_SIDE : 0);
 
     list(tiles);
-    const enum gemm_tile_id id = gemm_pick(gpu, tiles, a->M, a->N, a->K, 0);
+    enum gemm_tile_id id = gemm_pick(gpu, tiles, a->M, a->N, a->K);
+    if (a->sums && id == GEMM_N208_80) id = GEMM_N80_80;
     return gemm_start("1x1 forward", gpu, &tiles[id], extra, a, s, stream);
 }

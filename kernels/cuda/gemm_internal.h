@@ -100,6 +100,12 @@ enum ecg_status gemm_wgrad_allow(const struct gemm_gpu *gpu);
 /* Rows of a split: from the shape alone. */
 int gemm_split_rows(struct gemm_conv s);
 
+/* Both gradients in one kernel, where gemm_fused_has: the same bits. */
+int gemm_fused_has(const struct gemm_gpu *gpu, struct gemm_conv s);
+enum ecg_status gemm_fused_product(const struct gemm_args *d, const struct gemm_wgrad_args *w,
+                                   struct gemm_conv s, cudaStream_t stream);
+enum ecg_status gemm_fused_allow(const struct gemm_gpu *gpu);
+
 /* Second passes. */
 /* mean, var (N) = from (units, N) of GEMM_UNIT rows, the last of what is left of M */
 enum ecg_status gemm_finish_stats(int M, int N, const float2 *part, float *mean, float *var,

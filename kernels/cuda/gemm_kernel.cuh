@@ -24,25 +24,24 @@ DEVICE void gemm_fetch(char *stage, const struct gemm_args &p, int m0, int n0, i
                                                       chunks);
 }
 
-template <class T, int BACK, int EXTRA>
-DEVICE void gemm_finish(float (&acc)[T::MT][T::NT][4], const struct gemm_args &p,
-                        struct gemm_place at) {
+template <int BACK, int EXTRA, int MT, int NT>
+DEVICE void gemm_finish(float (&acc)[MT][NT][4], const struct gemm_args &p, struct gemm_place at) {
     if (BACK == GEMM_FWD) {
         gemm_store_y(acc, at, p.bias, p.y);
         if (EXTRA & GEMM_STATS) gemm_unit_stats(acc, at, p.stats);
         if (EXTRA & GEMM_SIDE) gemm_store_tail(acc, at, p.side, p.out_gate, p.out);
     } else {
         gemm_slope(acc, at, p.act, p.x);
-        if (EXTRA & GEMM_SIDE) gemm_add_side(acc, at, p.side_grad, p.x);
+        if ((EXTRA & GEMM_SIDE) && p.side_grad.dy) gemm_add_side(acc, at, p.side_grad, p.x);
         gemm_store_y(acc, at, NULL, p.y);
-        if (EXTRA & GEMM_SUMS) gemm_times(acc, at, p.h);
     }
-    if (EXTRA & GEMM_SUMS) gemm_sample_sums(acc, at, p.L, p.sums);
+    if (EXTRA & GEMM_SUMS) gemm_sample_sums<BACK == GEMM_BWD>(acc, at, p.L, p.h, p.sums);
 }
 
-/* Blocks an SM is to hold: sums of the data gradient take more registers than three would leave. */
+/* Blocks an SM is to hold: beside the plain product there is no room in the registers for more than this. */
 template <class T> static constexpr int gemm_blocks(int back, int extra) {
-    return back == GEMM_BWD && (extra & GEMM_SUMS) && T::CTAS > 2 ? 2 : T::CTAS;
+    const int most = back == GEMM_BWD && (extra & GEMM_SUMS) && T::MT > 2 ? 1 : 2;
+    return extra && T::CTAS > most ? most : T::CTAS;
 }
 
 template <class T, int BACK, int EXTRA>
@@ -101,7 +100,7 @@ static __global__ void __launch_bounds__(T::THREADS, gemm_blocks<T>(BACK, EXTRA)
         struct gemm_place place;
         place.row = m0 + wm * T::MT * 16, place.col = n0 + wn * T::NT * 8;
         place.M = p.M, place.N = p.N;
-        gemm_finish<T, BACK, EXTRA>(acc, p, place);
+        gemm_finish<BACK, EXTRA>(acc, p, place);
         slice = 0, m0 += step;
     }
 }

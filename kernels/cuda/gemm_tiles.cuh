@@ -45,8 +45,7 @@ static inline size_t gemm_shared(const struct gemm_instance *t, int K) {
 }
 
 static inline enum gemm_tile_id gemm_pick(const struct gemm_gpu *gpu,
-                                          const struct gemm_instance *tiles, int M, int N, int K,
-                                          int small) {
+                                          const struct gemm_instance *tiles, int M, int N, int K) {
     const int by80 = K % 80 == 0;
     enum gemm_tile_id id;
 
@@ -59,7 +58,7 @@ static inline enum gemm_tile_id gemm_pick(const struct gemm_gpu *gpu,
     else
         id = by80 ? GEMM_N256_80W : GEMM_N256_W;
     /* blocks of 128 x 256 that would not fill the GPU once and a half */
-    if (N > 416 && (small || 2 * gemm_ceil(M, 128) * gemm_ceil(N, 256) < 3 * gpu->sms))
+    if (N > 416 && 2 * gemm_ceil(M, 128) * gemm_ceil(N, 256) < 3 * gpu->sms)
         id = GEMM_N128_W;
     if (gemm_shared(&tiles[id], K) <= gpu->shared_block) return id;
     if (N <= 64) return GEMM_N64_W;
