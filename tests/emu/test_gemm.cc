@@ -2,7 +2,7 @@
  * The CUDA backend's tensor-core 1x1 convolutions, emulated, against plain double loops over the same bf16 factors: forward
  * with every prologue and epilogue, data gradient, weight gradient, packing; at the published network's pairs of channels and
  * others, with partial tiles and samples that cross tiles; the same bits in three orders of threads, for two kinds of GPU and
- * for any number of SMs. */
+ * for any number of SMs. Under the sanitizers and with counting, small shapes only. */
 #include "kernels/cuda/compat.h"
 
 #include <math.h>
@@ -26,7 +26,14 @@ typedef std::vector<uint16_t> halves;
 
 static const struct gemm_gpu h100 = {132, 227 << 10, 228 << 10};
 
+static const struct gemm_gpu a100 = {108, 163 << 10, 164 << 10};
 static const struct gemm_gpu one_sm = {1, 227 << 10, 228 << 10}; /* blocks that go through many tiles */
+
+#if defined EMU_COUNT || defined EMU_TSAN || defined __SANITIZE_ADDRESS__
+#define SMALL 1
+#else
+#define SMALL 0
+#endif
 
 /* Of the largest value: rounding to bf16 is 2^-9 of a value; sums of M fp32 products, that the emulation adds one by one,
  * err by about sqrt(M) 2^-25; other sums go through double. */
@@ -466,14 +473,168 @@ static void check_backward(struct gemm_conv s, const struct gemm_gpu *gpu, struc
     close_problem(&p);
 }
 
+/* ---- packing ---- */
+
+static void packing(void) {
+    static const int sizes[][2] = {{16, 16}, {48, 80}, {400, 160}, {64, 64}};
+    enum { N_SIZES = sizeof sizes / sizeof *sizes };
+    std::vector<struct gemm_weights> list(N_SIZES);
+    std::vector<floats> w(N_SIZES);
+
+    for (int i = 0; i < N_SIZES; i++) {
+        const int N = sizes[i][0], K = sizes[i][1];
+        w[i] = uniform((size_t)N * K, 30 + i, 2.0f, 0.0f);
+        list[i].w = device(w[i]), list[i].N = N, list[i].K = K;
+        list[i].packed = device<char>(gemm_packed_bytes(N, K, 1));
+    }
+    struct gemm_weights *d_list = device(list);
+    CHECK_OK(gemm_pack(N_SIZES, d_list, 1, NULL));
+    for (int i = 0; i < N_SIZES; i++) {
+        const int N = sizes[i][0], K = sizes[i][1];
+        const size_t back = gemm_packed_bytes(N, K, 0) / 2;
+        const halves got = host((const uint16_t *)list[i].packed, back + (size_t)N * K);
+        size_t wrong = 0;
+        for (int n = 0; n < N; n++)
+            for (int k = 0; k < K; k++) {
+                const uint16_t want = bf16_from_float(w[i][(size_t)n * K + k]);
+                wrong += got[(size_t)n * K + k] != want || got[back + (size_t)k * N + n] != want;
+            }
+        CHECK(wrong == 0);
+        cuda(cudaFree((void *)list[i].w));
+        cuda(cudaFree(list[i].packed));
+    }
+    cuda(cudaFree(d_list));
+}
+
+/* ---- the same bits ---- */
+
+/* All that a problem gives, forward and backward. */
+struct everything {
+    struct forward_out f;
+    struct backward_out b;
+};
+
+static struct everything run_all(const struct problem *p, const struct gemm_gpu *gpu) {
+    static const struct backward_case both = {ACT_NORM, true, 2, true, true, true};
+    struct backward_extra e = open_extra(p, both.side_S);
+    struct everything r;
+    r.f = run_fwd(p, gpu, ACT_SWISH, WITH_STATS | WITH_MEANS, NULL);
+    r.b = run_bwd(p, gpu, both, &e);
+    close_extra(&e);
+    return r;
+}
+
+static bool same(const floats &a, const floats &b) {
+    return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+static bool same(const struct everything &a, const struct everything &b) {
+    return a.f.y == b.f.y && same(a.f.mean, b.f.mean) && same(a.f.var, b.f.var) &&
+           same(a.f.y_mean, b.f.y_mean) && a.b.dn == b.b.dn && same(a.b.dw, b.b.dw) &&
+           same(a.b.db, b.b.db) && same(a.b.dse, b.b.dse);
+}
+
+static const struct gemm_conv for_bits[] = {
+#if SMALL
+    {2, 45, 32, 48},
+#else
+    {7, 20, 64, 64}, {3, 100, 64, 160}, {1, 140, 160, 160}, {2, 79, 160, 400}, {1, 157, 400, 400},
+    {7, 20, 1024, 1024}, {2, 600, 64, 64},
+#endif
+};
+
+static void same_bits_in_any_order(void) {
+    static const char *const orders[] = {"reverse", "random:5", "random:6"};
+    for (struct gemm_conv s : for_bits) {
+        struct problem p = open_problem(s);
+        unsetenv("EMU_ORDER");
+        const struct everything forward = run_all(&p, &one_sm);
+        for (const char *order : orders) {
+            setenv("EMU_ORDER", order, 1);
+            CHECK(same(run_all(&p, &one_sm), forward));
+        }
+        unsetenv("EMU_ORDER");
+        close_problem(&p);
+    }
+}
+
+static void same_bits_on_any_gpu(void) {
+    for (struct gemm_conv s : for_bits) {
+        struct problem p = open_problem(s);
+        const struct everything r = run_all(&p, &one_sm);
+        CHECK(same(run_all(&p, &h100), r));
+        CHECK(same(run_all(&p, &a100), r));
+        close_problem(&p);
+    }
+}
+
+/* Both gradients at once give what each alone gives. */
+static void same_bits_together(void) {
+    static const struct backward_case both = {ACT_SWISH, true, 1, true, true, true};
+    struct backward_case only_dn = both, only_dw = both;
+    only_dn.dw = false, only_dw.dn = false, only_dw.dse = false;
+    for (struct gemm_conv s : for_bits) {
+        struct problem p = open_problem(s);
+        struct backward_extra e = open_extra(&p, 1);
+        const struct backward_out r = run_bwd(&p, &h100, both, &e);
+        const struct backward_out dn = run_bwd(&p, &h100, only_dn, &e);
+        const struct backward_out dw = run_bwd(&p, &h100, only_dw, &e);
+        CHECK(dn.dn == r.dn && same(dn.dse, r.dse));
+        CHECK(same(dw.dw, r.dw) && same(dw.db, r.db));
+        close_extra(&e);
+        close_problem(&p);
+    }
+}
+
+/* A sample's y and mean over L do not depend on where it lies in the batch. */
+static void same_bits_at_any_place(void) {
+    const struct gemm_conv three = {3, 45, 32, 48}, one = {1, 45, 32, 48};
+    struct problem a = open_problem(three), b = open_problem(one);
+    const struct forward_out all = run_fwd(&a, &h100, ACT_SWISH, WITH_MEANS, NULL);
+    for (int i = 0; i < three.B; i++) {
+        const size_t x = b.x_n * i, y = b.y_n * i, m = (size_t)one.N * i;
+        cuda(cudaMemcpy(b.d_x, &a.x[x], b.x_n * 2, cudaMemcpyHostToDevice));
+        const struct forward_out r = run_fwd(&b, &h100, ACT_SWISH, WITH_MEANS, NULL);
+        CHECK(memcmp(r.y.data(), &all.y[y], b.y_n * 2) == 0);
+        CHECK(memcmp(r.y_mean.data(), &all.y_mean[m], one.N * sizeof(float)) == 0);
+    }
+    close_problem(&a);
+    close_problem(&b);
+}
+
+static void bad_shapes(void) {
+    const struct ops_act act = {};
+    struct ops_act drop = act;
+    drop.drop = 0.5f;
+    struct gemm_forward f = {};
+    f.act = &act;
+    f.s = {2, 10, 24, 32};
+    CHECK(!gemm_has(f.s));
+    CHECK_FAILS(gemm_fwd(&h100, &f, NULL), ECG_ERR_FAIL, "(2, 10, 24) to 32");
+    f.s = {2, 10, 32, 32}, f.act = &drop;
+    CHECK(gemm_has(f.s));
+    CHECK_FAILS(gemm_fwd(&h100, &f, NULL), ECG_ERR_FAIL, "dropout");
+    struct gemm_backward b = {};
+    b.s = {2, 10, 32, 32}, b.act = &act;
+    CHECK_FAILS(gemm_bwd(&h100, &b, NULL), ECG_ERR_FAIL, "bytes of scratch");
+}
+
 static const struct gemm_conv published[] = {
+#if SMALL
+    {3, 45, 64, 64}, {1, 70, 160, 160},
+#else
     {3, 157, 64, 64},  {1, 700, 64, 64},  {7, 20, 64, 64},     {5, 79, 64, 160},
     {2, 313, 160, 160}, {3, 79, 160, 400}, {1, 157, 400, 400}, {7, 20, 400, 1024},
     {7, 20, 1024, 1024},
+#endif
 };
 static const struct gemm_conv others[] = {
+#if SMALL
+    {3, 33, 16, 16}, {70, 1, 16, 32}, {1, 1, 48, 48},
+#else
     {5, 33, 16, 16}, {150, 1, 16, 32}, {2, 100, 32, 48}, {1, 1, 48, 48},  {3, 50, 1040, 32},
     {9, 17, 176, 176}, {2, 90, 320, 336}, {3, 45, 800, 160}, {2, 70, 208, 432},
+#endif
 };
 
 static void forward_published(void) {
@@ -502,9 +663,15 @@ static void backward_others(void) {
 
 int main(void) {
     if (!CHECK_OK(gemm_open(&h100))) return 1;
+    CASE(packing);
     CASE(forward_published);
     CASE(forward_others);
     CASE(backward_published);
     CASE(backward_others);
+    CASE(same_bits_in_any_order);
+    CASE(same_bits_on_any_gpu);
+    CASE(same_bits_together);
+    CASE(same_bits_at_any_place);
+    CASE(bad_shapes);
     return check_finish();
 }
