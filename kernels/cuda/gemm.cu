@@ -25,7 +25,8 @@ enum ecg_status gemm_open(const struct gemm_gpu *gpu) {
     TRY(gemm_fwd_allow(gpu));
     TRY(gemm_bwd_allow(gpu));
     TRY(gemm_wgrad_allow(gpu));
-    return gemm_fused_allow(gpu);
+    TRY(gemm_fused_allow(gpu));
+    return gemm_joint_allow(gpu);
 }
 
 int gemm_has(struct gemm_conv s) {
@@ -157,6 +158,8 @@ enum ecg_status gemm_bwd(const struct gemm_gpu *gpu, const struct gemm_backward 
     const struct gemm_wgrad_args w = weight_args(p, branch);
     if (p->dn && p->dw && gemm_fused_has(gpu, s)) {
         TRY(gemm_fused_product(&d, &w, s, stream));
+    } else if (p->dn && p->dw && gemm_joint_has(gpu, s)) {
+        TRY(gemm_joint_product(&d, &w, s, stream));
     } else {
         if (p->dn) TRY(gemm_bwd_product(gpu, &d, s, stream));
         if (p->dw) TRY(gemm_wgrad_product(&w, s, stream));

@@ -106,6 +106,12 @@ enum ecg_status gemm_fused_product(const struct gemm_args *d, const struct gemm_
                                    struct gemm_conv s, cudaStream_t stream);
 enum ecg_status gemm_fused_allow(const struct gemm_gpu *gpu);
 
+/* The same for up to 400 and 1024 channels, where gemm_joint_has: blocks of both kinds in one launch. */
+int gemm_joint_has(const struct gemm_gpu *gpu, struct gemm_conv s);
+enum ecg_status gemm_joint_product(const struct gemm_args *d, const struct gemm_wgrad_args *w,
+                                   struct gemm_conv s, cudaStream_t stream);
+enum ecg_status gemm_joint_allow(const struct gemm_gpu *gpu);
+
 /* Second passes. */
 /* mean, var (N) = from (units, N) of GEMM_UNIT rows, the last of what is left of M */
 enum ecg_status gemm_finish_stats(int M, int N, const float2 *part, float *mean, float *var,

@@ -2,7 +2,7 @@
  * The tensor-core 1x1 convolution: Y[M][N] = f(A)[M][K] * W[N][K]^T, in two directions.
  *   forward        A = x, f = act, Y = y = . + bias; sums for batch statistics and for means over L; the block's tail
  *   data gradient  A = dy, f = the gated branch, W transposed, Y = dn = . * act'(x) + the shortcut's gradient; sums of dn*h
- * A block goes through row tiles blockIdx.x, blockIdx.x + gridDim.x, ... of the columns of blockIdx.y. Slices of BK
+ * A block goes through several row tiles of its columns. Slices of BK
  * channels of A pass through a ring that runs on from tile to tile, so that memory is busy during the epilogue too. */
 #ifndef KERNELS_CUDA_GEMM_KERNEL_CUH
 #define KERNELS_CUDA_GEMM_KERNEL_CUH
@@ -44,16 +44,15 @@ template <class T> static constexpr int gemm_blocks(int back, int extra) {
     return extra && T::CTAS > most ? most : T::CTAS;
 }
 
+/* Row tiles first, first + step, ... of the columns of block by. */
 template <class T, int BACK, int EXTRA>
-static __global__ void __launch_bounds__(T::THREADS, gemm_blocks<T>(BACK, EXTRA))
-    gemm_kernel(const struct gemm_args p) {
+DEVICE void gemm_rows(const struct gemm_args &p, char *shared, int first, int step, int by) {
     constexpr int CHUNKS = T::BK / 8;
-    DYN_SHARED(char, shared);
     const int warp = (int)threadIdx.x >> 5, wm = warp / T::WN, wn = warp % T::WN;
-    const int n0 = (int)blockIdx.y * T::BN, slices = (p.K + T::BK - 1) / T::BK;
+    const int n0 = by * T::BN, slices = (p.K + T::BK - 1) / T::BK;
     const int w_pitch = T::RES ? gemm_w_pitch(p.K, T::BK) : T::PITCH;
-    const int tiles = (p.M + T::BM - 1) / T::BM, step = (int)gridDim.x * T::BM;
-    const int mine = (tiles - 1 - (int)blockIdx.x) / (int)gridDim.x + 1, total = mine * slices;
+    const int tiles = (p.M + T::BM - 1) / T::BM;
+    const int total = ((tiles - 1 - first) / step + 1) * slices;
     char *const ring = shared + (T::RES ? T::BN * w_pitch : 0);
 
     if (T::RES) {
@@ -63,12 +62,12 @@ static __global__ void __launch_bounds__(T::THREADS, gemm_blocks<T>(BACK, EXTRA)
                 p.N - n0, (p.K - s * T::BK) / 8);
     }
     /* The slice that is fetched next, and the one that is worked on: its place in the ring, row tile and slice. */
-    int in_m = (int)blockIdx.x * T::BM, in_slice = 0, in = 0, fetched = 0;
+    int in_m = first * T::BM, in_slice = 0, in = 0, fetched = 0;
     int m0 = in_m, slice = 0, at = 0;
     for (int s = 0; s < T::ST - 1; s++) {
         if (fetched++ < total) {
             gemm_fetch<T>(ring + in * T::STAGE, p, in_m, n0, in_slice * T::BK);
-            if (++in_slice == slices) in_slice = 0, in_m += step;
+            if (++in_slice == slices) in_slice = 0, in_m += step * T::BM;
         }
         in++;
         cp_commit();
@@ -86,7 +85,7 @@ static __global__ void __launch_bounds__(T::THREADS, gemm_blocks<T>(BACK, EXTRA)
         __syncthreads();
         if (fetched++ < total) {
             gemm_fetch<T>(ring + in * T::STAGE, p, in_m, n0, in_slice * T::BK);
-            if (++in_slice == slices) in_slice = 0, in_m += step;
+            if (++in_slice == slices) in_slice = 0, in_m += step * T::BM;
         }
         if (++in == T::ST) in = 0;
         cp_commit();
@@ -101,8 +100,15 @@ static __global__ void __launch_bounds__(T::THREADS, gemm_blocks<T>(BACK, EXTRA)
         place.row = m0 + wm * T::MT * 16, place.col = n0 + wn * T::NT * 8;
         place.M = p.M, place.N = p.N;
         gemm_finish<BACK, EXTRA>(acc, p, place);
-        slice = 0, m0 += step;
+        slice = 0, m0 += step * T::BM;
     }
+}
+
+template <class T, int BACK, int EXTRA>
+static __global__ void __launch_bounds__(T::THREADS, gemm_blocks<T>(BACK, EXTRA))
+    gemm_kernel(const struct gemm_args p) {
+    DYN_SHARED(char, shared);
+    gemm_rows<T, BACK, EXTRA>(p, shared, (int)blockIdx.x, (int)gridDim.x, (int)blockIdx.y);
 }
 
 #endif

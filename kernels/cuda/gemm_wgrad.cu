@@ -12,14 +12,6 @@ static __global__ void __launch_bounds__(T::THREADS, T::CTAS)
     wgrad_block<T>(p, shared, (int)blockIdx.x, (int)blockIdx.y, (int)blockIdx.z);
 }
 
-/* The side whose chunks take the activation is read once where a block holds all of N. */
-typedef wgrad_tile<64, 64, 64, 3, 2, 2, 4> tile_64;    /* and all shapes that no other serves better */
-typedef wgrad_tile<160, 64, 32, 3, 2, 4, 2> tile_160_64;
-typedef wgrad_tile<160, 160, 32, 3, 2, 4, 1> tile_160;
-typedef wgrad_tile<400, 80, 32, 3, 5, 2, 1> tile_400;
-typedef wgrad_tile<256, 80, 32, 3, 4, 2, 1> tile_256_80; /* 400 -> 1024 */
-typedef wgrad_tile<128, 128, 64, 3, 2, 4, 2> tile_128;
-
 /* Starts, or (gpu given) only allows its shared memory to, a tile's kernel. */
 template <class T>
 static enum ecg_status serve(const struct gemm_gpu *gpu, const struct gemm_wgrad_args *a,
@@ -45,31 +37,31 @@ static enum wgrad_id pick(int N, int K) {
 enum ecg_status gemm_wgrad_product(const struct gemm_wgrad_args *a, struct gemm_conv s,
                                    cudaStream_t stream) {
     switch (pick(a->N, a->K)) {
-    case W64: return serve<tile_64>(NULL, a, s, stream);
-    case W160_64: return serve<tile_160_64>(NULL, a, s, stream);
-    case W160: return serve<tile_160>(NULL, a, s, stream);
-    case W400: return serve<tile_400>(NULL, a, s, stream);
-    case W256_80: return serve<tile_256_80>(NULL, a, s, stream);
-    case W128: return serve<tile_128>(NULL, a, s, stream);
+    case W64: return serve<wgrad_64>(NULL, a, s, stream);
+    case W160_64: return serve<wgrad_160_64>(NULL, a, s, stream);
+    case W160: return serve<wgrad_160>(NULL, a, s, stream);
+    case W400: return serve<wgrad_400>(NULL, a, s, stream);
+    case W256_80: return serve<wgrad_256_80>(NULL, a, s, stream);
+    case W128: return serve<wgrad_128>(NULL, a, s, stream);
     }
     return ecg_fail(ECG_ERR_FAIL, "cuda: 1x1 weight gradient: no tile for %d -> %d", a->K, a->N);
 }
 
 enum ecg_status gemm_wgrad_allow(const struct gemm_gpu *gpu) {
     const struct gemm_conv none = {};
-    TRY(serve<tile_64>(gpu, NULL, none, NULL));
-    TRY(serve<tile_160_64>(gpu, NULL, none, NULL));
-    TRY(serve<tile_160>(gpu, NULL, none, NULL));
-    TRY(serve<tile_400>(gpu, NULL, none, NULL));
-    TRY(serve<tile_256_80>(gpu, NULL, none, NULL));
-    return serve<tile_128>(gpu, NULL, none, NULL);
+    TRY(serve<wgrad_64>(gpu, NULL, none, NULL));
+    TRY(serve<wgrad_160_64>(gpu, NULL, none, NULL));
+    TRY(serve<wgrad_160>(gpu, NULL, none, NULL));
+    TRY(serve<wgrad_400>(gpu, NULL, none, NULL));
+    TRY(serve<wgrad_256_80>(gpu, NULL, none, NULL));
+    return serve<wgrad_128>(gpu, NULL, none, NULL);
 }
 
 /* Enough splits to fill a GPU, few enough that their partial sums stay a small part of what is read. */
 int gemm_split_rows(struct gemm_conv s) {
     const long weights = (long)s.N * s.K;
-    const int least = weights <= 160 * 160 ? 512 : 2048;
-    const int most = weights <= 64 * 64 ? 384 : weights <= 160 * 160 ? 128 : 32;
+    const int least = weights <= 160 * 160 ? 512 : weights <= 400 * 400 ? 1024 : 2048;
+    const int most = weights <= 64 * 64 ? 384 : weights <= 160 * 160 ? 128 : 48;
     const int rows = gemm_ceil(gemm_ceil(s.B * s.L, most), 64) * 64;
     return rows < least ? least : rows;
 }

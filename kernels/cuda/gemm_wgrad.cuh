@@ -85,4 +85,12 @@ DEVICE void wgrad_block(const struct gemm_wgrad_args &p, char *shared, int bx, i
     wgrad_store(acc, sums, p, split, n0 + wm * T::MT * 16, k0 + wn * T::NT * 8, bias);
 }
 
+/* The side whose chunks take the activation is read once where a block holds all of N. */
+typedef wgrad_tile<64, 64, 64, 3, 2, 2, 4> wgrad_64;    /* and all shapes that no other serves better */
+typedef wgrad_tile<160, 64, 32, 3, 2, 4, 2> wgrad_160_64;
+typedef wgrad_tile<160, 160, 32, 3, 2, 4, 1> wgrad_160;
+typedef wgrad_tile<400, 80, 32, 3, 5, 2, 1> wgrad_400;
+typedef wgrad_tile<256, 80, 32, 3, 4, 2, 1> wgrad_256_80; /* 400 -> 1024 */
+typedef wgrad_tile<128, 128, 64, 3, 2, 4, 2> wgrad_128;
+
 #endif
