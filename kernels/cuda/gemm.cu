@@ -14,8 +14,8 @@ enum ecg_status gemm_launched(const char *op, struct gemm_conv s) {
 }
 
 enum ecg_status gemm_allow(const struct gemm_gpu *gpu, const void *kernel) {
-    const cudaError_t e = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)gpu->shared_block);
+    const cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                               (int)gpu->shared_block);
     if (e == cudaSuccess) return ECG_OK;
     return ecg_fail(ECG_ERR_FAIL, "cuda: 1x1 convolution: %d bytes of shared memory: %s",
                     (int)gpu->shared_block, cudaGetErrorString(e));
@@ -31,7 +31,8 @@ enum ecg_status gemm_open(const struct gemm_gpu *gpu) {
 
 int gemm_has(struct gemm_conv s) {
     if (s.B < 1 || s.L < 1 || s.K < 16 || s.N < 16 || s.K % 16 || s.N % 16) return 0;
-    return (int64_t)s.B * s.L <= INT_MAX - 4096 && s.B <= 65535; /* rows are int, samples gridDim.y */
+    return (int64_t)s.B * s.L <= INT_MAX - 4096 &&
+           s.B <= 65535; /* rows are int, samples gridDim.y */
 }
 
 static enum ecg_status check(const char *op, struct gemm_conv s, const struct ops_act *act) {
@@ -73,8 +74,9 @@ size_t gemm_ws(struct gemm_conv s) {
 
 static enum ecg_status check_ws(const char *op, struct gemm_conv s, struct ops_ws ws) {
     if (ws.n >= gemm_ws(s)) return ECG_OK;
-    return ecg_fail(ECG_ERR_FAIL, "cuda: %s of (%d, %d, %d) to %d channels: %zu bytes of scratch, %zu needed",
-                    op, s.B, s.L, s.K, s.N, ws.n, gemm_ws(s));
+    return ecg_fail(ECG_ERR_FAIL,
+                    "cuda: %s of (%d, %d, %d) to %d channels: %zu bytes of scratch, %zu needed", op,
+                    s.B, s.L, s.K, s.N, ws.n, gemm_ws(s));
 }
 
 static struct gemm_norm norm_of(const struct ops_act *act) {
@@ -99,8 +101,10 @@ enum ecg_status gemm_fwd(const struct gemm_gpu *gpu, const struct gemm_forward *
         const struct gemm_tail *t = p->tail;
         if (t->S < 1 || t->S > 2 || t->Ci > s.N || t->Ci % 16 || s.L != gemm_ceil(t->Li, t->S) ||
             p->mean || p->y_mean)
-            return ecg_fail(ECG_ERR_FAIL, "cuda: %s of (%d, %d, %d) to %d channels: no such tail: from (%d, %d), S %d",
-                            op, s.B, s.L, s.K, s.N, t->Li, t->Ci, t->S);
+            return ecg_fail(
+                ECG_ERR_FAIL,
+                "cuda: %s of (%d, %d, %d) to %d channels: no such tail: from (%d, %d), S %d", op,
+                s.B, s.L, s.K, s.N, t->Li, t->Ci, t->S);
         a.out = t->out, a.out_gate = t->gate;
         const struct gemm_side side = {t->x, t->Li, t->Ci, t->S, s.L, s.N};
         a.side = side;

@@ -9,7 +9,8 @@ template <class T> static void fill(struct gemm_instance *to) {
     to->kernel[0] = gemm_kernel<T, GEMM_BWD, 0>;
     to->kernel[GEMM_SIDE] = gemm_kernel<T, GEMM_BWD, GEMM_SIDE>;
     to->kernel[GEMM_SUMS | GEMM_SIDE] = gemm_kernel<T, GEMM_BWD, GEMM_SUMS | GEMM_SIDE>;
-    to->kernel[GEMM_SUMS] = to->kernel[GEMM_SUMS | GEMM_SIDE]; /* sums are wanted beside a shortcut */
+    to->kernel[GEMM_SUMS] =
+        to->kernel[GEMM_SUMS | GEMM_SIDE]; /* sums are wanted beside a shortcut */
 }
 
 static void list(struct gemm_instance *tiles) {

@@ -29,7 +29,7 @@ DEVICE int gemm_row(struct gemm_place at, int m, int e) {
 }
 
 /* The k-th value of pair p, row e of m. */
-#define GEMM_AT(acc, NT, m, p, e, k) \
+#define GEMM_AT(acc, NT, m, p, e, k)                                                               \
     acc[m][2 * (p) + ((k) >> 1) < (NT) ? 2 * (p) + ((k) >> 1) : (NT)-1][2 * (e) + ((k)&1)]
 
 /* Four (width 2: two) bf16 or float. */
@@ -119,8 +119,7 @@ DEVICE void gemm_store_tail(float (&acc)[MT][NT][4], struct gemm_place at, struc
                     }
                 }
 #pragma unroll
-                for (int k = 0; k < 4; k++)
-                    v[k] = g[k] * GEMM_AT(acc, NT, m, p, e, k) + first[k];
+                for (int k = 0; k < 4; k++) v[k] = g[k] * GEMM_AT(acc, NT, m, p, e, k) + first[k];
                 gemm_store(out + (size_t)row * at.N + c, v, width, true);
             }
         }

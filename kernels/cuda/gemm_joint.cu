@@ -34,7 +34,8 @@ static __global__ void __launch_bounds__(T::THREADS, 1)
     int split = 0, done = 0, left = (int)blockIdx.x;
 
     for (; split < splits; split++) {
-        const int before = split + 1 < splits ? tiles_before((split + 1) * q.rows, T::D::BM) : tiles;
+        const int before =
+            split + 1 < splits ? tiles_before((split + 1) * q.rows, T::D::BM) : tiles;
         const int group = w_blocks + (before - done) * columns;
         if (left < group) break;
         left -= group, done = before;
@@ -76,7 +77,9 @@ template <class T> static struct joint_instance describe(void) {
 static struct joint_instance pick(int N, int K) {
     const struct joint_instance none = {};
     if (N > 320 && N <= 400 && N % 80 == 0)
-        return K % 80 || K > 400 ? none : K > 160 ? describe<joint_400_400>() : describe<joint_160_400>();
+        return K % 80 || K > 400 ? none
+               : K > 160         ? describe<joint_400_400>()
+                                 : describe<joint_160_400>();
     if (N <= 400) return none;
     if (K > 320 && K <= 400 && K % 80 == 0) return describe<joint_400_1024>();
     return K > 416 ? describe<joint_1024>() : none;
@@ -103,8 +106,9 @@ enum ecg_status gemm_joint_product(const struct gemm_args *d, const struct gemm_
     const struct joint_instance t = pick(s.N, s.K);
     const int extra = (d->sums ? GEMM_SUMS : 0) | (d->side_grad.dy ? GEMM_SIDE : 0);
     const joint_fn kernel = t.kernel[extra];
-    const int blocks = gemm_ceil(w->M, w->rows) * gemm_ceil(w->K, t.w_BK) * gemm_ceil(w->N, t.w_BN) +
-                       gemm_ceil(d->M, t.BM) * gemm_ceil(d->N, t.BN);
+    const int blocks =
+        gemm_ceil(w->M, w->rows) * gemm_ceil(w->K, t.w_BK) * gemm_ceil(w->N, t.w_BN) +
+        gemm_ceil(d->M, t.BM) * gemm_ceil(d->N, t.BN);
 
     LAUNCH(kernel, dim3((unsigned)blocks), dim3((unsigned)t.threads), t.shared, stream, *d, *w);
     return gemm_launched("1x1 backward", s);

@@ -19,9 +19,8 @@ DEVICE void gemm_fetch(char *stage, const struct gemm_args &p, int m0, int n0, i
     const int chunks = (p.K - k0) / 8;
     gemm_copy<T::BM, CHUNKS, T::THREADS>(stage, p.a + (size_t)m0 * p.K + k0, p.K, p.M - m0, chunks);
     if (!T::RES)
-        gemm_copy_w<T::BN, CHUNKS, T::NT, T::THREADS>(stage + T::A_BYTES, T::PITCH,
-                                                      p.w + (size_t)n0 * p.K + k0, p.K, p.N - n0,
-                                                      chunks);
+        gemm_copy_w<T::BN, CHUNKS, T::NT, T::THREADS>(
+            stage + T::A_BYTES, T::PITCH, p.w + (size_t)n0 * p.K + k0, p.K, p.N - n0, chunks);
 }
 
 template <int BACK, int EXTRA, int MT, int NT>
@@ -57,9 +56,9 @@ DEVICE void gemm_rows(const struct gemm_args &p, char *shared, int first, int st
 
     if (T::RES) {
         for (int s = 0; s < slices; s++)
-            gemm_copy_w<T::BN, CHUNKS, T::NT, T::THREADS>(
-                shared + s * T::BK * 2, w_pitch, p.w + (size_t)n0 * p.K + s * T::BK, p.K,
-                p.N - n0, (p.K - s * T::BK) / 8);
+            gemm_copy_w<T::BN, CHUNKS, T::NT, T::THREADS>(shared + s * T::BK * 2, w_pitch,
+                                                          p.w + (size_t)n0 * p.K + s * T::BK, p.K,
+                                                          p.N - n0, (p.K - s * T::BK) / 8);
     }
     /* The slice that is fetched next, and the one that is worked on: its place in the ring, row tile and slice. */
     int in_m = first * T::BM, in_slice = 0, in = 0, fetched = 0;

@@ -12,7 +12,7 @@ enum { SIDE = 32, ROWS = 8, BLOCKS = 64 };
  * the transposed copy, 4 columns of one row. */
 static __global__ void __launch_bounds__(SIDE *ROWS)
     gemm_pack_kernel(const struct gemm_weights *list, int backward) {
-    SHARED(float, s_tile, SIDE * (SIDE + 1));
+    SHARED(float, s_tile, SIDE *(SIDE + 1));
     const struct gemm_weights p = list[blockIdx.y];
     const int x = (int)threadIdx.x % SIDE, y = (int)threadIdx.x / SIDE;
     const int across = (p.K + SIDE - 1) / SIDE, tiles = across * ((p.N + SIDE - 1) / SIDE);
@@ -32,7 +32,8 @@ static __global__ void __launch_bounds__(SIDE *ROWS)
         __syncthreads();
         for (int j = y; j < SIDE; j += ROWS) {
             const int n = n0 + x, k = k0 + j;
-            if (n < p.N && k < p.K) bf16_store(&bwd[(size_t)k * p.N + n], s_tile[x * (SIDE + 1) + j]);
+            if (n < p.N && k < p.K)
+                bf16_store(&bwd[(size_t)k * p.N + n], s_tile[x * (SIDE + 1) + j]);
         }
         __syncthreads();
     }
@@ -42,7 +43,8 @@ size_t gemm_packed_bytes(int N, int K, int backward) {
     return gemm_up((size_t)N * (size_t)K * 2) * (backward ? 2 : 1);
 }
 
-enum ecg_status gemm_pack(int n, const struct gemm_weights *list, int backward, cudaStream_t stream) {
+enum ecg_status gemm_pack(int n, const struct gemm_weights *list, int backward,
+                          cudaStream_t stream) {
     const struct gemm_conv none = {};
     if (n <= 0) return ECG_OK;
     LAUNCH(gemm_pack_kernel, dim3(BLOCKS, (unsigned)n), dim3(SIDE * ROWS), 0, stream, list,

@@ -10,8 +10,8 @@ enum { COLUMNS = 32, PARTS = 32, SPLIT_PARTS = 8 };
  * squared deviations: sum of n_u*mean_u, and of dev_u + n_u*mean_u^2, in double. */
 static __global__ void __launch_bounds__(COLUMNS *PARTS)
     gemm_stats_kernel(int M, int N, const float2 *part, float *mean, float *var) {
-    SHARED(double, s_sum, COLUMNS * PARTS);
-    SHARED(double, s_square, COLUMNS * PARTS);
+    SHARED(double, s_sum, COLUMNS *PARTS);
+    SHARED(double, s_square, COLUMNS *PARTS);
     const int column = (int)threadIdx.x % COLUMNS, range = (int)threadIdx.x / COLUMNS;
     const int c = (int)blockIdx.x * COLUMNS + column;
     const int units = (M + GEMM_UNIT - 1) / GEMM_UNIT, each = (units + PARTS - 1) / PARTS;
@@ -31,7 +31,9 @@ static __global__ void __launch_bounds__(COLUMNS *PARTS)
         sum += s_sum[r * COLUMNS + column], square += s_square[r * COLUMNS + column];
     const double m = sum / M, v = square / M - m * m;
     mean[c] = (float)m;
-    var[c] = v > 0 ? (float)v : v <= 0 ? 0.0f : (float)v; /* rounding may leave less than 0; NaN stays */
+    var[c] = v > 0    ? (float)v
+             : v <= 0 ? 0.0f
+                      : (float)v; /* rounding may leave less than 0; NaN stays */
 }
 
 enum ecg_status gemm_finish_stats(int M, int N, const float2 *part, float *mean, float *var,
@@ -65,7 +67,7 @@ enum ecg_status gemm_finish_sums(int B, int L, int N, const double *part, float 
 /* Block: 32 elements x 8 ranges of the splits, as above. */
 static __global__ void __launch_bounds__(COLUMNS *SPLIT_PARTS)
     gemm_splits_kernel(int splits, size_t n, const float *part, float *out) {
-    SHARED(float, s_sum, COLUMNS * SPLIT_PARTS);
+    SHARED(float, s_sum, COLUMNS *SPLIT_PARTS);
     const int column = (int)threadIdx.x % COLUMNS, range = (int)threadIdx.x / COLUMNS;
     const size_t i = (size_t)blockIdx.x * COLUMNS + column;
     const int each = (splits + SPLIT_PARTS - 1) / SPLIT_PARTS;

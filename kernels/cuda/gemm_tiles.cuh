@@ -8,17 +8,17 @@
 
 /* name, then gemm_tile's numbers. N = 400 has no good divisor: 208 columns with 16 of the last tile's unused, or 80 where
  * a GPU has not the shared memory. Slices of 80 divide K = 160 and 400, of 64 the others. */
-#define GEMM_TILES(X)                                           \
-    X(N64, 128, 64, 64, 3, 4, 2, 1, 3)     /* 64 -> 64 */       \
-    X(N64_80, 128, 64, 80, 2, 4, 2, 1, 3)  /* 160 -> 64 */      \
-    X(N64_W, 128, 64, 64, 3, 4, 2, 0, 2)   /* any K -> 64 */    \
-    X(N80_80, 128, 80, 80, 2, 4, 2, 1, 2)  /* 160, 400 -> 400, little shared memory */ \
-    X(N128_W, 128, 128, 64, 3, 2, 4, 0, 2) /* any */            \
-    X(N160, 64, 160, 64, 3, 2, 4, 1, 2)    /* 64 -> 160 */      \
-    X(N160_80, 64, 160, 80, 3, 2, 4, 1, 2) /* 160, 400 -> 160 */ \
-    X(N208_80, 128, 208, 80, 2, 4, 2, 1, 1) /* 160, 400 -> 400 */ \
-    X(N208_W, 128, 208, 64, 3, 4, 2, 0, 1)  /* 1024 -> 400 */   \
-    X(N256_W, 128, 256, 64, 3, 2, 4, 0, 1)  /* 1024 -> 1024 */  \
+#define GEMM_TILES(X)                                                                              \
+    X(N64, 128, 64, 64, 3, 4, 2, 1, 3)       /* 64 -> 64 */                                        \
+    X(N64_80, 128, 64, 80, 2, 4, 2, 1, 3)    /* 160 -> 64 */                                       \
+    X(N64_W, 128, 64, 64, 3, 4, 2, 0, 2)     /* any K -> 64 */                                     \
+    X(N80_80, 128, 80, 80, 2, 4, 2, 1, 2)    /* 160, 400 -> 400, little shared memory */           \
+    X(N128_W, 128, 128, 64, 3, 2, 4, 0, 2)   /* any */                                             \
+    X(N160, 64, 160, 64, 3, 2, 4, 1, 2)      /* 64 -> 160 */                                       \
+    X(N160_80, 64, 160, 80, 3, 2, 4, 1, 2)   /* 160, 400 -> 160 */                                 \
+    X(N208_80, 128, 208, 80, 2, 4, 2, 1, 1)  /* 160, 400 -> 400 */                                 \
+    X(N208_W, 128, 208, 64, 3, 4, 2, 0, 1)   /* 1024 -> 400 */                                     \
+    X(N256_W, 128, 256, 64, 3, 2, 4, 0, 1)   /* 1024 -> 1024 */                                    \
     X(N256_80W, 128, 256, 80, 2, 2, 4, 0, 1) /* 400 -> 1024 */
 
 #define X(name, ...) GEMM_##name,
@@ -58,8 +58,7 @@ static inline enum gemm_tile_id gemm_pick(const struct gemm_gpu *gpu,
     else
         id = by80 ? GEMM_N256_80W : GEMM_N256_W;
     /* blocks of 128 x 256 that would not fill the GPU once and a half */
-    if (N > 416 && 2 * gemm_ceil(M, 128) * gemm_ceil(N, 256) < 3 * gpu->sms)
-        id = GEMM_N128_W;
+    if (N > 416 && 2 * gemm_ceil(M, 128) * gemm_ceil(N, 256) < 3 * gpu->sms) id = GEMM_N128_W;
     if (gemm_shared(&tiles[id], K) <= gpu->shared_block) return id;
     if (N <= 64) return GEMM_N64_W;
     if (N <= 416 && N > 160 && gemm_shared(&tiles[GEMM_N80_80], K) <= gpu->shared_block)

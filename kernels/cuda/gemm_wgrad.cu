@@ -37,12 +37,18 @@ static enum wgrad_id pick(int N, int K) {
 enum ecg_status gemm_wgrad_product(const struct gemm_wgrad_args *a, struct gemm_conv s,
                                    cudaStream_t stream) {
     switch (pick(a->N, a->K)) {
-    case W64: return serve<wgrad_64>(NULL, a, s, stream);
-    case W160_64: return serve<wgrad_160_64>(NULL, a, s, stream);
-    case W160: return serve<wgrad_160>(NULL, a, s, stream);
-    case W400: return serve<wgrad_400>(NULL, a, s, stream);
-    case W256_80: return serve<wgrad_256_80>(NULL, a, s, stream);
-    case W128: return serve<wgrad_128>(NULL, a, s, stream);
+    case W64:
+        return serve<wgrad_64>(NULL, a, s, stream);
+    case W160_64:
+        return serve<wgrad_160_64>(NULL, a, s, stream);
+    case W160:
+        return serve<wgrad_160>(NULL, a, s, stream);
+    case W400:
+        return serve<wgrad_400>(NULL, a, s, stream);
+    case W256_80:
+        return serve<wgrad_256_80>(NULL, a, s, stream);
+    case W128:
+        return serve<wgrad_128>(NULL, a, s, stream);
     }
     return ecg_fail(ECG_ERR_FAIL, "cuda: 1x1 weight gradient: no tile for %d -> %d", a->K, a->N);
 }

@@ -63,8 +63,8 @@ DEVICE void wgrad_block(const struct gemm_wgrad_args &p, char *shared, int bx, i
             const int m = r0 + i * T::RM;
             gemm_copy<T::RM, T::BN / 8, T::THREADS>(stage, p.g + (size_t)m * p.N + n0, p.N, r1 - m,
                                                     n_chunks);
-            gemm_copy<T::RM, T::BK / 8, T::THREADS>(
-                stage + T::G_BYTES, p.a + (size_t)m * p.K + k0, p.K, r1 - m, k_chunks);
+            gemm_copy<T::RM, T::BK / 8, T::THREADS>(stage + T::G_BYTES, p.a + (size_t)m * p.K + k0,
+                                                    p.K, r1 - m, k_chunks);
         }
         cp_commit();
     };
@@ -86,7 +86,8 @@ DEVICE void wgrad_block(const struct gemm_wgrad_args &p, char *shared, int bx, i
 }
 
 /* The side whose chunks take the activation is read once where a block holds all of N. */
-typedef wgrad_tile<64, 64, 64, 3, 2, 2, 4> wgrad_64;    /* and all shapes that no other serves better */
+typedef wgrad_tile<64, 64, 64, 3, 2, 2, 4>
+    wgrad_64; /* and all shapes that no other serves better */
 typedef wgrad_tile<160, 64, 32, 3, 2, 4, 2> wgrad_160_64;
 typedef wgrad_tile<160, 160, 32, 3, 2, 4, 1> wgrad_160;
 typedef wgrad_tile<400, 80, 32, 3, 5, 2, 1> wgrad_400;
