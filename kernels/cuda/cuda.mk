@@ -84,7 +84,7 @@ emu-test: emu-tests-all
 ifneq ($(EMU_SAN_$(EMU_MODE)),)
 $(EMU_OUT)/einthoven: $(OBJ)/$(MAIN:.c=.o) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(EMU_LINK) -rdynamic -o $@ $< -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive $(LIBS)
+	$(call say,LD,$@)$(EMU_LINK) -o $@ $^ $(LIBS)
 else
 $(EMU_OUT)/einthoven: $(OBJ)/einthoven always
 	@mkdir -p $(@D)
