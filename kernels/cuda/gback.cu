@@ -52,14 +52,8 @@ enum ecg_status gconv_bwd(struct ops_conv s, const struct ops_act *act, const vo
     if (!dw && !dn) return ECG_OK;
     if (!dw && s.S == 1) return gconv_data_stride1(s, act, x, packed, dy, dn, stream);
     a.g = rows_of(s, kind);
-    a.x.x = (const uint16_t *)x;
-    a.x.L = s.Lin;
-    a.x.C = s.Cin;
-    a.x.pad = GCONV_PAD;
-    a.dy.x = (const uint16_t *)dy;
-    a.dy.L = s.Lout;
-    a.dy.C = s.Cout;
-    a.dy.pad = back_pad(s.S, kind);
+    a.x = gconv_source_of(x, s.Lin, s.Cin, GCONV_PAD, a.g, s.S, GCONV_TAPS - s.S);
+    a.dy = gconv_source_of(dy, s.Lout, s.Cout, back_pad(s.S, kind), a.g, 1, back_halo(s.S, kind));
     a.act.scale = act->scale;
     a.act.shift = act->shift;
     a.act.swish = act->swish;

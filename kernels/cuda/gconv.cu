@@ -30,10 +30,7 @@ enum ecg_status gconv_fwd(struct ops_conv s, const struct ops_act *act, const vo
 
     TRY(gconv_check(op, s, gconv_has(s), act, ws, has_sums ? gconv_fwd_ws(s) : 0));
     a.g = gconv_rows_of(s.B, s.Lout);
-    a.src.x = (const uint16_t *)x;
-    a.src.L = s.Lin;
-    a.src.C = s.Cin;
-    a.src.pad = GCONV_PAD;
+    a.src = gconv_source_of(x, s.Lin, s.Cin, GCONV_PAD, a.g, s.S, GCONV_TAPS - s.S);
     a.act = activation(act);
     a.weights = (const uint4 *)packed;
     a.b = b;
@@ -52,10 +49,7 @@ enum ecg_status gconv_data_stride1(struct ops_conv s, const struct ops_act *act,
     struct fwd_args a = {};
 
     a.g = gconv_rows_of(s.B, s.Lin);
-    a.src.x = (const uint16_t *)dy;
-    a.src.L = s.Lout;
-    a.src.C = s.Cout;
-    a.src.pad = GCONV_TAPS - 1 - GCONV_PAD;
+    a.src = gconv_source_of(dy, s.Lout, s.Cout, GCONV_TAPS - 1 - GCONV_PAD, a.g, 1, GCONV_TAPS - 1);
     a.act = activation(act);
     a.weights = (const uint4 *)packed;
     a.x = (const uint16_t *)x;

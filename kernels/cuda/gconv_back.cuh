@@ -38,6 +38,11 @@ static constexpr __host__ __device__ bool back_has_data(int kind) {
     return kind == BACK_DATA || kind == BACK_BOTH;
 }
 
+/* CTAs of a multiprocessor, as far as registers allow. */
+static constexpr __host__ __device__ int back_ctas_per_sm(int kind) {
+    return kind == BACK_BOTH ? 1 : 2;
+}
+
 /* Halo of dy's slab. dx at l (the pair j) meets dy at l+7 .. l-8 (j .. j-7). */
 static constexpr __host__ __device__ int back_halo(int step, int kind) {
     return !back_has_data(kind) ? 0 : step == 1 ? GCONV_TAPS - 1 : GCONV_TAPS / 2 - 1;
@@ -200,7 +205,7 @@ DEVICE void back_store_weights(const struct back_args &a,
 /* Grid: (C / 16 / GROUPS, splits), 256 threads. A CTA owns 16*GROUPS channels of every gridDim.y-th tile, and the split of
  * the weights' gradients that these tiles make. */
 template <int STEP, int GROUPS, int KIND>
-static __global__ void __launch_bounds__(BACK_THREADS, KIND == BACK_BOTH ? 1 : 2)
+static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
     gconv_back_kernel(struct back_args a) {
     constexpr bool HAS_DATA = back_has_data(KIND), HAS_WEIGHTS = KIND != BACK_DATA;
     DYN_SHARED(char, s_weights);
@@ -253,20 +258,20 @@ static __global__ void __launch_bounds__(BACK_THREADS, KIND == BACK_BOTH ? 1 : 2
     if (HAS_WEIGHTS) back_store_weights<GROUPS>(a, acc, bias);
 }
 
-/* CTAs in a row over the tiles: one or two to each multiprocessor of a large GPU. */
+/* CTAs in a row over the tiles, which is also the number of splits of the weights' gradients. */
 static inline int back_ctas(struct gconv_rows g, int C, int kind) {
     const int n_chunks = C / (16 * gconv_groups_per_cta(C / 16));
-    return gconv_ctas(g.n_tiles, n_chunks, kind == BACK_BOTH ? 132 : 264);
+    return gconv_ctas(g.n_tiles, n_chunks, GCONV_SMS * back_ctas_per_sm(kind));
 }
 
-/* Launches an instance: a.g, its tensors and places are complete. Two stages where they fit into the 163 KB that any GPU
- * for data centres since sm_80 has; kernels that leave room for two CTAs hide the copies of one behind the other. */
+/* Launches an instance: a.g, its tensors and places are complete. Two stages for a kernel that has a multiprocessor to
+ * itself, where the GPU has the room; two CTAs hide the copies of one behind the other's work. Results are the same. */
 template <int STEP, int GROUPS, int KIND>
 static enum ecg_status back_launch(const char *op, struct ops_conv s, struct back_args a,
                                    cudaStream_t stream) {
     const size_t fixed = back_fixed_bytes<GROUPS, KIND>();
     const size_t stage = back_stage_bytes<STEP, GROUPS, KIND>(a.g);
-    a.n_stages = KIND == BACK_BOTH && fixed + 2 * stage <= 163 * 1024 ? 2 : 1;
+    a.n_stages = KIND == BACK_BOTH && fixed + 2 * stage <= gconv_max_shared() ? 2 : 1;
     const size_t shared = fixed + a.n_stages * stage;
     const dim3 grid((unsigned)(a.C / (16 * GROUPS)), (unsigned)back_ctas(a.g, a.C, KIND));
 

@@ -30,6 +30,11 @@ struct fwd_args {
     enum gconv_sum sum;
 };
 
+/* CTAs of a multiprocessor, as far as registers allow: 128 a thread, or 168 for 80 accumulators. */
+static constexpr __host__ __device__ int fwd_ctas(int groups) {
+    return groups == 5 ? 3 : 4;
+}
+
 /* Bytes of dynamic shared memory: weights, fold, slab, and what the sums of four warps need. */
 template <int STEP, int GROUPS, int KIND> static size_t fwd_shared(const struct fwd_args &a) {
     const int halo = GCONV_TAPS - STEP, in = KIND == FWD_STEM ? 1 : GROUPS;
@@ -70,14 +75,15 @@ DEVICE void fwd_warp_stats(const float z[4][4], int n, int lane, float2 *s_out) 
     }
 }
 
-/* Sums of a warp's rows by sample, at most 3 of them. p0: the place of the warp's first row, counted from the first row of
- * sample b0; n rows. s_out[sample of the warp][channel], GROUPS*16 channels. */
+/* Sums of a warp's n rows from row0 of the tile by sample, at most 3 of them: s_out[sample of the warp][channel]. */
 template <int GROUPS>
-DEVICE void fwd_warp_sums(const float z[4][4], int p0, int n, int L, int lane, double *s_out) {
-    const int first = p0 / L, last = (p0 + n - 1) / L;
+DEVICE void fwd_warp_sums(const struct gconv_rows &g, const struct gconv_tile &t,
+                          const float z[4][4], int row0, int n, double *s_out) {
+    const int lane = (int)threadIdx.x & 31;
+    const int first = gconv_segment(g, t, row0), last = gconv_segment(g, t, row0 + n - 1);
 
-    for (int sample = first; sample <= last; sample++) {
-        const int from = sample * L - p0, to = min(from + L, n);
+    for (int segment = first; segment <= last; segment++) {
+        const int from = segment * g.L - t.l0 - row0, to = min(from + g.L, n);
         for (int k = 0; k < 4; k++) {
             double sum = 0;
             for (int i = 0; i < 4; i++) {
@@ -85,7 +91,7 @@ DEVICE void fwd_warp_sums(const float z[4][4], int p0, int n, int L, int lane, d
                 if (row >= from && row < to) sum += z[i][k];
             }
             sum = fwd_sum_rows(sum);
-            if (lane < 4) s_out[(sample - first) * GROUPS * 16 + lane * 4 + k] = sum;
+            if (lane < 4) s_out[(segment - first) * GROUPS * 16 + lane * 4 + k] = sum;
         }
     }
 }
@@ -123,7 +129,8 @@ DEVICE void fwd_write_sums(const struct fwd_args &a, const struct gconv_tile &t,
         for (int w = 0; w < FWD_WARPS; w++) {
             const int row = w * a.g.per_warp, n = min(a.g.per_warp, t.n - row);
             if (n <= 0) break;
-            const int first = gconv_segment(a.g, t, row), last = gconv_segment(a.g, t, row + n - 1);
+            const int first = gconv_segment(a.g, t, row);
+            const int last = gconv_segment(a.g, t, row + n - 1);
             if (segment >= first && segment <= last)
                 sum += s_sums[(w * 3 + segment - first) * GROUPS * 16 + c];
         }
@@ -169,7 +176,7 @@ DEVICE void fwd_finish_group(const struct fwd_args &a, const struct gconv_tile &
                 const uint32_t pair = pack_bf16(swish_fast(z[i][k]), swish_fast(z[i][k + 1]));
                 z[i][k] = lo_bf16(pair), z[i][k + 1] = hi_bf16(pair);
             }
-    fwd_warp_sums<GROUPS>(z, t.l0 + row0, n, a.g.L, lane, s_sums + warp * 3 * GROUPS * 16 + j * 16);
+    fwd_warp_sums<GROUPS>(a.g, t, z, row0, n, s_sums + warp * 3 * GROUPS * 16 + j * 16);
 }
 
 /* Begins to copy a tile's slab. */
@@ -199,7 +206,7 @@ DEVICE void fwd_products(const struct fwd_args &a, const struct gconv_tile &t,
         const int segment = gconv_segment(a.g, t, r);
         row[m] = s_slab + (r + HALO / STEP * segment) * PITCH + (lane >> 4) * 16;
     }
-#pragma unroll 2
+#pragma unroll (GROUPS == 5 ? 1 : 2)
     for (int tap = 0; tap < GCONV_TAPS; tap++) {
         const int at =
             gconv_tap<STEP, HALO, PITCH>(a.g, KIND == FWD_DATA ? GCONV_TAPS - 1 - tap : tap);
@@ -221,7 +228,7 @@ DEVICE void fwd_products(const struct fwd_args &a, const struct gconv_tile &t,
  * tile; a warp a quarter of the tile's rows. The next tile is on its way while a tile's results are written. */
 template <int STEP, int GROUPS, int KIND>
 static __global__ void
-__launch_bounds__(FWD_THREADS, GROUPS == 5 ? 3 : 4)
+__launch_bounds__(FWD_THREADS, fwd_ctas(GROUPS))
     gconv_fwd_kernel(struct fwd_args a) {
     constexpr int IN = KIND == FWD_STEM ? 1 : GROUPS, HALO = GCONV_TAPS - STEP;
     DYN_SHARED(char, s_weights);
@@ -270,7 +277,9 @@ static enum ecg_status fwd_launch(const char *op, struct ops_conv s, const struc
                                   cudaStream_t stream) {
     const size_t shared = fwd_shared<STEP, GROUPS, KIND>(a);
     const int n_chunks = a.C / (16 * GROUPS);
-    const dim3 grid((unsigned)n_chunks, (unsigned)gconv_ctas(a.g.n_tiles, n_chunks, 528));
+    const int fit = (int)(GCONV_SM_SHARED / (shared + GCONV_CTA_SHARED));
+    const int slots = GCONV_SMS * (fit < fwd_ctas(GROUPS) ? fit : fwd_ctas(GROUPS));
+    const dim3 grid((unsigned)n_chunks, (unsigned)gconv_ctas(a.g.n_tiles, n_chunks, slots));
 
     TRY(gconv_allow_shared(op, s, (const void *)gconv_fwd_kernel<STEP, GROUPS, KIND>, shared));
     LAUNCH((gconv_fwd_kernel<STEP, GROUPS, KIND>), grid, FWD_THREADS, shared, stream, a);

@@ -7,7 +7,7 @@
 #include "kernels/cuda/gconv_slab.cuh"
 
 static int has_rows(struct ops_conv s) {
-    return s.B > 0 && s.Lin > 0 && s.K == GCONV_TAPS && s.P == GCONV_PAD &&
+    return s.B > 0 && s.Lin > 0 && s.Lin < 1 << 21 && s.K == GCONV_TAPS && s.P == GCONV_PAD &&
            s.Lout == (s.Lin + s.S - 1) / s.S && (int64_t)s.B * (s.Lin + GCONV_TAPS) <= INT_MAX;
 }
 
@@ -47,6 +47,16 @@ enum ecg_status gconv_check(const char *op, struct ops_conv s, int has, const st
     if (act && act->drop > 0) return fail(op, s, "dropout is a pass of its own");
     if (ws.n < needed) return fail(op, s, "scratch memory is too small");
     return ECG_OK;
+}
+
+size_t gconv_max_shared(void) {
+    int device = 0, bytes = 0;
+    if (cudaGetDevice(&device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) ==
+            cudaSuccess)
+        return (size_t)bytes;
+    (void)cudaGetLastError(); /* the launch will say it */
+    return 0;
 }
 
 enum ecg_status gconv_check_launch(const char *op, struct ops_conv s) {

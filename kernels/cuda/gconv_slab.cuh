@@ -36,11 +36,23 @@ static constexpr __host__ __device__ int gconv_pitch(int groups) {
     return groups * 32 + 16;
 }
 
+/* Divides small numbers by d: n / d is the upper half of n * gconv_per(d), exact while n * d < 2^32; the tile's rows of any
+ * slab are fewer than 512, samples shorter than 2^22. */
+static inline uint32_t gconv_per(uint32_t d) {
+    return (uint32_t)((((uint64_t)1 << 32) + d - 1) / d);
+}
+
+/* d == 1 has no factor of 32 bits: 0 stands for it. */
+DEVICE int gconv_divide(int n, uint32_t per) {
+    return per == 0 ? n : (int)__umulhi((uint32_t)n, per);
+}
+
 /* The rows of a launch: B samples of L. */
 struct gconv_rows {
-    int L, n;        /* n = B*L */
-    int tile;        /* rows of a tile: 128, or 8 samples */
-    int per_warp;    /* a quarter of that: the rows of one of four warps; at most 3 samples */
+    int L, n;         /* n = B*L */
+    uint32_t per_L;   /* gconv_per(L) */
+    int tile;         /* rows of a tile: 128, or 8 samples */
+    int per_warp;     /* a quarter of that: the rows of one of four warps; at most 3 samples */
     int n_tiles;
     int max_segments; /* of any tile */
 };
@@ -49,6 +61,7 @@ static inline struct gconv_rows gconv_rows_of(int B, int L) {
     struct gconv_rows g;
     g.L = L;
     g.n = B * L;
+    g.per_L = gconv_per((uint32_t)L);
     g.tile = L >= 16 ? GCONV_TILE : 8 * L;
     g.per_warp = g.tile / 4;
     g.n_tiles = (g.n - 1) / g.tile + 1;
@@ -65,8 +78,15 @@ static constexpr __host__ __device__ int gconv_slab_rows(struct gconv_rows g, in
 struct gconv_source {
     const uint16_t *x;
     int L, C;
-    int pad; /* slab row 0 of a whole sample is source row -pad */
+    int pad;              /* slab row 0 of a whole sample is source row -pad */
+    uint32_t per_segment; /* gconv_per(slab rows of a whole sample) */
 };
+
+static inline struct gconv_source gconv_source_of(const void *x, int L, int C, int pad, struct gconv_rows g, int step,
+                                                  int halo) {
+    const struct gconv_source src = {(const uint16_t *)x, L, C, pad, gconv_per((uint32_t)(g.L * step + halo))};
+    return src;
+}
 
 /* One tile: n rows from row r0, which is row l0 of sample b0. */
 struct gconv_tile {
@@ -85,7 +105,8 @@ DEVICE struct gconv_tile gconv_tile_at(const struct gconv_rows &g, int tile) {
 
 /* Segment of row r of the tile. */
 DEVICE int gconv_segment(const struct gconv_rows &g, const struct gconv_tile &t, int r) {
-    return (t.l0 + r) / g.L;
+    const int after = r - (g.L - t.l0); /* segment 0 */
+    return after < 0 ? 0 : 1 + gconv_divide(after, g.per_L);
 }
 
 /* One chunk: its place in the slab, and where it comes from. */
@@ -103,7 +124,7 @@ DEVICE struct gconv_chunk gconv_chunk_at(const struct gconv_rows &g, const struc
     const int row = i / CHUNKS, chunk = i - row * CHUNKS;
     const int first = (g.L - t.l0) * STEP + HALO; /* slab rows of segment 0, were it whole */
     const int each = g.L * STEP + HALO;
-    const int segment = row < first ? 0 : 1 + (row - first) / each;
+    const int segment = row < first ? 0 : 1 + gconv_divide(row - first, src.per_segment);
     const int l =
         (segment == 0 ? row + t.l0 * STEP : row - first - (segment - 1) * each) - src.pad;
     const int place =
@@ -134,6 +155,7 @@ DEVICE void gconv_copy(const struct gconv_rows &g, const struct gconv_tile &t,
                        const struct gconv_source &src, int channel0, char *slab) {
     const int n = gconv_n_chunks<STEP, HALO, CHUNKS>(t);
 
+#pragma unroll 1
     for (int i = (int)threadIdx.x; i < n; i += THREADS) {
         const struct gconv_chunk at = gconv_chunk_at<STEP, HALO, CHUNKS>(g, t, src, i);
         const size_t from = at.is_inside ? at.row * src.C + channel0 + at.channel : 0;
@@ -147,21 +169,36 @@ struct gconv_act {
     int swish;
 };
 
-/* n of channels c, c+1, given a pair of x; s_fold: the slab's scale, then its shift, `width` each. */
-DEVICE void gconv_fold(bool has_fold, const float *s_fold, int width, int c, float n[2]) {
-    if (has_fold) {
+/* act of channels c, c+1, a pair of x; s_fold: the slab's scale, then its shift, `width` each. */
+template <bool FOLD, bool SWISH>
+DEVICE uint32_t gconv_act_pair(const float *s_fold, int width, int c, uint32_t pair) {
+    float n[2] = {lo_bf16(pair), hi_bf16(pair)};
+
+    if (FOLD) {
         n[0] = fmaf(n[0], s_fold[c], s_fold[width + c]);
         n[1] = fmaf(n[1], s_fold[c + 1], s_fold[width + c + 1]);
     }
+    if (SWISH) n[0] = swish_fast(n[0]), n[1] = swish_fast(n[1]);
+    return pack_bf16(n[0], n[1]);
 }
 
-DEVICE uint32_t gconv_act_pair(const struct gconv_act &act, const float *s_fold, int width, int c,
-                               uint32_t pair) {
-    float n[2] = {lo_bf16(pair), hi_bf16(pair)};
+template <int STEP, int HALO, int CHUNKS, int THREADS, bool FOLD, bool SWISH>
+DEVICE void gconv_activate_as(const struct gconv_rows &g, const struct gconv_tile &t,
+                              const struct gconv_source &src, const float *s_fold, char *slab) {
+    const int n = gconv_n_chunks<STEP, HALO, CHUNKS>(t);
 
-    gconv_fold(act.scale != NULL, s_fold, width, c, n);
-    if (act.swish) n[0] = swish_fast(n[0]), n[1] = swish_fast(n[1]);
-    return pack_bf16(n[0], n[1]);
+#pragma unroll 1
+    for (int i = (int)threadIdx.x; i < n; i += THREADS) {
+        const struct gconv_chunk at = gconv_chunk_at<STEP, HALO, CHUNKS>(g, t, src, i);
+        if (!at.is_inside) continue;
+        uint4 *p = (uint4 *)(slab + at.offset);
+        uint4 v = *p;
+        v.x = gconv_act_pair<FOLD, SWISH>(s_fold, CHUNKS * 8, at.channel, v.x);
+        v.y = gconv_act_pair<FOLD, SWISH>(s_fold, CHUNKS * 8, at.channel + 2, v.y);
+        v.z = gconv_act_pair<FOLD, SWISH>(s_fold, CHUNKS * 8, at.channel + 4, v.z);
+        v.w = gconv_act_pair<FOLD, SWISH>(s_fold, CHUNKS * 8, at.channel + 6, v.w);
+        *p = v;
+    }
 }
 
 /* Puts the chunks that this thread copied through the activation; padding stays zero. */
@@ -169,20 +206,12 @@ template <int STEP, int HALO, int CHUNKS, int THREADS>
 DEVICE void gconv_activate(const struct gconv_rows &g, const struct gconv_tile &t,
                            const struct gconv_source &src, const struct gconv_act &act,
                            const float *s_fold, char *slab) {
-    if (!act.scale && !act.swish) return;
-    const int n = gconv_n_chunks<STEP, HALO, CHUNKS>(t);
-
-    for (int i = (int)threadIdx.x; i < n; i += THREADS) {
-        const struct gconv_chunk at = gconv_chunk_at<STEP, HALO, CHUNKS>(g, t, src, i);
-        if (!at.is_inside) continue;
-        uint4 *p = (uint4 *)(slab + at.offset);
-        uint4 v = *p;
-        v.x = gconv_act_pair(act, s_fold, CHUNKS * 8, at.channel, v.x);
-        v.y = gconv_act_pair(act, s_fold, CHUNKS * 8, at.channel + 2, v.y);
-        v.z = gconv_act_pair(act, s_fold, CHUNKS * 8, at.channel + 4, v.z);
-        v.w = gconv_act_pair(act, s_fold, CHUNKS * 8, at.channel + 6, v.w);
-        *p = v;
-    }
+    if (act.scale && act.swish)
+        gconv_activate_as<STEP, HALO, CHUNKS, THREADS, true, true>(g, t, src, s_fold, slab);
+    else if (act.scale)
+        gconv_activate_as<STEP, HALO, CHUNKS, THREADS, true, false>(g, t, src, s_fold, slab);
+    else if (act.swish)
+        gconv_activate_as<STEP, HALO, CHUNKS, THREADS, false, true>(g, t, src, s_fold, slab);
 }
 
 /* A CTA's part of the folded normalisation into shared memory; ready after the next barrier. */

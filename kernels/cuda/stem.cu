@@ -16,10 +16,7 @@ enum ecg_status stem_fwd(struct ops_conv s, const void *x, const void *packed, c
 
     TRY(gconv_check(op, s, stem_has(s), NULL, ws, has_sums ? stem_fwd_ws(s) : 0));
     a.g = gconv_rows_of(s.B, s.Lout);
-    a.src.x = (const uint16_t *)x;
-    a.src.L = s.Lin;
-    a.src.C = s.Cin;
-    a.src.pad = GCONV_PAD;
+    a.src = gconv_source_of(x, s.Lin, s.Cin, GCONV_PAD, a.g, s.S, GCONV_TAPS - s.S);
     a.weights = (const uint4 *)packed;
     a.b = b;
     a.C = s.Cout;

@@ -18,13 +18,8 @@ enum ecg_status stem_bwd_w(struct ops_conv s, const void *x, const void *dy, flo
 
     TRY(gconv_check(op, s, stem_has(s), NULL, ws, stem_bwd_ws(s)));
     a.g = gconv_rows_of(s.B, s.Lout);
-    a.x.x = (const uint16_t *)x;
-    a.x.L = s.Lin;
-    a.x.C = s.Cin;
-    a.x.pad = GCONV_PAD;
-    a.dy.x = (const uint16_t *)dy;
-    a.dy.L = s.Lout;
-    a.dy.C = s.Cout;
+    a.x = gconv_source_of(x, s.Lin, s.Cin, GCONV_PAD, a.g, s.S, GCONV_TAPS - s.S);
+    a.dy = gconv_source_of(dy, s.Lout, s.Cout, 0, a.g, 1, 0);
     a.C = s.Cout;
     const int n_splits = n_splits_of(s);
     a.weights = (float *)ws.p;
