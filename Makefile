@@ -4,6 +4,9 @@
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
 AR      ?= ar
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -103,7 +106,7 @@ test:
 	@scripts/setup.sh test || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
 	@$(MAKE) run-tests
 
-run-tests: all tests
+run-tests: all tests emu-tests-all
 	@scripts/run_tests.sh all $(OBJ)
 
 soak:
@@ -158,10 +161,15 @@ help:
 	@echo 'make bench        figures of this machine'
 	@echo 'make bench-readme the same into README.md; BENCH_TORCH=FILES of scripts/bench_torch.py --json'
 	@echo 'make asan, tsan   the C and command line tests under the address and undefined-behaviour, the thread sanitizer'
+	@echo 'make cuda         build/libeinthoven_cuda.so by nvcc; CUDA_ARCHS="80 90 100", CUDART=static|shared, NVCC'
+	@echo 'make emu          build/emu/einthoven with the CUDA backend emulated; EMU_MODE=plain|count|asan|tsan'
+	@echo 'make emu-test     the tests of the CUDA backend in every mode of the emulation'
 	@echo 'make format, check-format'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= ; installs no packages'
 	@echo 'make clean'
 	@echo 'Variables: CC, CFLAGS (-O2 -g), SAN, LDFLAGS, BUILD (build), V=1 shows the commands'
+
+include kernels/cuda/cuda.mk
 
 .PHONY: all always packages tests test run-tests soak run-soak asan tsan run-sanitized demo bench bench-readme format \
         check-format install clean help

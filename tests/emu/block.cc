@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
 __thread struct emu_thread *emu_self;
 __thread struct emu_running *emu_block_now;
 
@@ -32,6 +36,24 @@ void emu_fail(const char *format, ...) {
     const uint3 t = emu_self->index;
     emu_stop("%s, block (%u, %u, %u), thread (%u, %u, %u): %s", emu_kernel_name(), b.x, b.y, b.z, t.x, t.y, t.z, text);
 }
+
+#if EMU_TSAN || EMU_COUNT
+uint3 emu_thread_index(void) {
+    return emu_self->index;
+}
+
+uint3 emu_block_index(void) {
+    return emu_self->block->index;
+}
+
+dim3 emu_block_dim(void) {
+    return emu_self->block->block;
+}
+
+dim3 emu_grid_dim(void) {
+    return emu_self->block->grid;
+}
+#endif
 
 const char *emu_kernel_name(void) {
     return emu_block_now == NULL ? NULL : emu_block_now->job->name;
@@ -79,6 +101,11 @@ static struct emu_fiber *pick(struct emu_running *b) {
 static void run_threads(void);
 
 static struct emu_stack *take_stack(struct emu_running *b) {
+#if EMU_TSAN
+    struct emu_stack *own = emu_epoch_stack(b);
+    emu_stack_prepare(own, run_threads);
+    return own;
+#endif
     struct emu_stack *s = b->free_stacks;
     if (s == NULL) {
         s = new struct emu_stack;
@@ -142,11 +169,13 @@ static void run_threads(void) {
         struct emu_running *b = emu_block_now;
         struct emu_fiber *t = emu_fiber_now();
         struct emu_stack *own = t->stack;
-        (*b->job->body)();
+        if (EMU_TSAN) emu_epoch_thread_begins(b);
+        b->job->call.run(b->job->call.kernel, b->job->call.args.get());
+        if (EMU_TSAN) emu_epoch_thread_ends(b);
         t->stack = NULL;
         finish(b, t);
         t = pick(b);
-        if (t != NULL && t->stack == NULL) {
+        if (t != NULL && t->stack == NULL && !EMU_TSAN) {
             t->stack = own;
             emu_self = t;
             continue;
@@ -193,6 +222,8 @@ void emu_syncthreads(EMU_PLACE_ARG) {
     t->line = emu_line;
     t->warp->at_barrier |= 1u << t->lane;
     b->n_barrier++;
+    char *edge = b->edges + 8 * b->barrier_phase;
+    emu_release(edge);
     check_barrier(b);
     if (b->n_barrier != 0) {
         wait(b);
@@ -200,6 +231,7 @@ void emu_syncthreads(EMU_PLACE_ARG) {
         t->warp->ready &= ~(1u << t->lane);
         set_runnable(b, t->warp);
     }
+    emu_acquire(edge);
 }
 
 /* ---- operations of a warp ---- */
@@ -217,7 +249,7 @@ static void check_lanes(const struct emu_warp *w, unsigned lane, uint32_t mask, 
     }
 }
 
-void emu_rendezvous(uint32_t mask, emu_warp_fn *fn, void *arg, bool aligned, const char *what, EMU_PLACE_ARG) {
+void emu_rendezvous(uint32_t mask, emu_warp_fn *fn, bool aligned, const char *what, EMU_PLACE_ARG) {
     struct emu_running *b = emu_block_now;
     struct emu_fiber *t = emu_fiber_now();
     struct emu_warp *w = t->warp;
@@ -226,7 +258,6 @@ void emu_rendezvous(uint32_t mask, emu_warp_fn *fn, void *arg, bool aligned, con
     if (mask & w->done)
         emu_fail("%s at %s:%d: lanes %08x of the mask %08x have ended or do not exist", what, emu_file, emu_line, mask & w->done,
                  mask);
-    w->arg[lane] = arg;
     if (w->arrived == 0) {
         w->uniform = true;
         w->first = lane;
@@ -255,6 +286,7 @@ void emu_rendezvous(uint32_t mask, emu_warp_fn *fn, void *arg, bool aligned, con
 /* ---- blocks ---- */
 static void begin_block(struct emu_running *b) {
     b->n_done = b->n_barrier = 0;
+    b->barrier_phase = 0;
     b->runnable = 0;
     b->current = 0;
     for (unsigned i = 0; i < b->n_threads; i++) {
@@ -274,14 +306,17 @@ static void begin_block(struct emu_running *b) {
         w->fresh = n >= 32 ? 0xffffffffu : (1u << n) - 1;
         w->done = ~w->fresh;
         w->ready = w->at_barrier = w->arrived = 0;
+        w->phase = 0;
         set_runnable(b, w);
     }
 }
 
 static void run_block(struct emu_running *b) {
     emu_block_now = b;
+    if (EMU_TSAN) emu_epoch_begin_block(b);
     begin_block(b);
     emu_shared_begin(b);
+    emu_release(b->edges + emu_edge_start);
     go_to(b, &b->host, pick(b), false);
     emu_shared_end(b);
     emu_block_now = NULL;
@@ -305,16 +340,17 @@ static uint64_t nth_block(struct emu_order order, uint64_t i, uint64_t n) {
 }
 
 static struct emu_running *block_of_this_thread(void) {
-    static thread_local struct emu_running *mine;
+    static __thread struct emu_running *mine;
     if (mine == NULL) {
         mine = new struct emu_running();
+        static char no_edges[emu_edge_bytes];
+        mine->edges = no_edges;
         emu_stack_host(&mine->host);
     }
     return mine;
 }
 
-void emu_run(const struct emu_job *job) {
-    struct emu_running *b = block_of_this_thread();
+static void prepare(struct emu_running *b, const struct emu_job *job) {
     b->job = job;
     b->grid = job->grid;
     b->block = job->block;
@@ -324,11 +360,72 @@ void emu_run(const struct emu_job *job) {
     b->n_warps = (b->n_threads + 31) / 32;
     if (b->threads.size() < b->n_threads) b->threads.resize(b->n_threads);
     if (b->warps.size() < b->n_warps) b->warps.resize(b->n_warps);
+}
+
+/* Runs blocks until none is left; `next` counts them over all host threads. */
+static void run_blocks(const struct emu_job *job, uint64_t *next) {
+    struct emu_running *b = block_of_this_thread();
+    prepare(b, job);
     const uint64_t n = (uint64_t)job->grid.x * job->grid.y * job->grid.z;
-    for (uint64_t i = 0; i < n; i++) {
+    if (EMU_TSAN) emu_epoch_begin_kernel(b);
+    for (;;) {
+        const uint64_t i = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+        if (i >= n) break;
         const uint64_t k = nth_block(b->order, i, n);
         b->index = uint3{(unsigned)(k % job->grid.x), (unsigned)(k / job->grid.x % job->grid.y),
                          (unsigned)(k / ((uint64_t)job->grid.x * job->grid.y))};
         run_block(b);
     }
+    if (EMU_TSAN) emu_epoch_end_kernel(b);
+}
+
+/* ---- host threads that share the blocks of a launch ---- */
+static struct {
+    std::mutex lock;
+    std::condition_variable work, idle;
+    const struct emu_job *job;
+    uint64_t next, launch;
+    unsigned n, busy;
+} pool;
+
+static void worker(void) {
+    uint64_t seen = 0;
+    std::unique_lock<std::mutex> hold(pool.lock);
+    for (;;) {
+        while (pool.launch == seen) pool.work.wait(hold);
+        seen = pool.launch;
+        const struct emu_job *job = pool.job;
+        hold.unlock();
+        run_blocks(job, &pool.next);
+        hold.lock();
+        if (--pool.busy == 0) pool.idle.notify_one();
+    }
+}
+
+static unsigned n_workers(void) {
+    const char *text = getenv("EMU_THREADS");
+    if (text == NULL || EMU_TSAN || EMU_COUNT) return 0;
+    const int n = atoi(text);
+    return n < 1 || n > 64 ? 0 : (unsigned)(n - 1);
+}
+
+void emu_run(const struct emu_job *job) {
+    static const unsigned wanted = n_workers();
+    const uint64_t n = (uint64_t)job->grid.x * job->grid.y * job->grid.z;
+    if (wanted == 0 || n < 2) {
+        uint64_t next = 0;
+        run_blocks(job, &next);
+        return;
+    }
+    std::unique_lock<std::mutex> hold(pool.lock);
+    for (; pool.n < wanted; pool.n++) std::thread(worker).detach();
+    pool.job = job;
+    pool.next = 0;
+    pool.busy = pool.n;
+    pool.launch++;
+    pool.work.notify_all();
+    hold.unlock();
+    run_blocks(job, &pool.next);
+    hold.lock();
+    while (pool.busy != 0) pool.idle.wait(hold);
 }

@@ -21,7 +21,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include <functional>
+#include <memory>
 #include <tuple>
 
 #include "emu_types.h"
@@ -53,10 +53,21 @@ struct emu_thread {
 
 extern __thread struct emu_thread *emu_self; /* the thread that runs; NULL in host code */
 
+#ifdef __SANITIZE_THREAD__ /* accesses to the emulation's own memory are no accesses of the kernel's */
+uint3 emu_thread_index(void);
+uint3 emu_block_index(void);
+dim3 emu_block_dim(void);
+dim3 emu_grid_dim(void);
+#define threadIdx (emu_thread_index())
+#define blockIdx  (emu_block_index())
+#define blockDim  (emu_block_dim())
+#define gridDim   (emu_grid_dim())
+#else
 #define threadIdx (emu_self->index)
 #define blockIdx  (emu_self->block->index)
 #define blockDim  (emu_self->block->block)
 #define gridDim   (emu_self->block->grid)
+#endif
 static const int warpSize = 32;
 
 /* Stops the program with a report on the thread that runs. */
@@ -261,19 +272,28 @@ static inline uint16_t emu_bf16(float f) {
 }
 
 /* ---- launches ---- */
-void emu_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                std::function<void()> body);
+struct emu_call { /* a kernel and its arguments */
+    const void *kernel;
+    std::shared_ptr<const void> args;
+    size_t bytes; /* of args */
+    void (*run)(const void *kernel, const void *args);
+};
+void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, struct emu_call call);
 
 template <class T> struct emu_same {
     using type = T;
 };
 
+template <class... P> static inline void emu_run_kernel(const void *kernel, const void *args) {
+    std::apply((void (*)(P...))kernel, *(const std::tuple<P...> *)args);
+}
+
 /* The arguments are converted to the kernel's parameters now, the kernel may run later (graphs). */
 template <class... P>
 static inline void emu_launch_kernel(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
                                      cudaStream_t stream, typename emu_same<P>::type... args) {
-    std::tuple<P...> kept(args...);
-    emu_launch(name, (const void *)kernel, grid, block, shared, stream, [kernel, kept] { std::apply(kernel, kept); });
+    const auto kept = std::make_shared<const std::tuple<P...>>(args...);
+    emu_launch(name, grid, block, shared, stream, {(const void *)kernel, kept, sizeof *kept, emu_run_kernel<P...>});
 }
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Device memory: one range of reserved addresses, cut into allocations that end at a page which nobody may touch. Host code can
  * reach none of it: pages are accessible only while a launch or a copy runs. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -8,7 +9,7 @@
 
 #include "internal.h"
 
-static const size_t range_bytes = (size_t)1 << 38, page = 4096, alignment = 256;
+static const size_t page = 4096, big = 2 << 20, alignment = 256;
 
 struct allocation {
     char *pages; /* first accessible page */
@@ -22,6 +23,7 @@ static struct {
     std::map<void *, size_t> host;            /* pinned host memory */
     size_t used;
     int open;
+    unsigned version; /* counts allocations and frees */
 } memory;
 
 static size_t total_bytes(void) {
@@ -30,7 +32,7 @@ static size_t total_bytes(void) {
 }
 
 bool emu_is_device(const void *p) {
-    return memory.range != NULL && (const char *)p >= memory.range && (const char *)p < memory.range + range_bytes;
+    return memory.range != NULL && (const char *)p >= memory.range && (const char *)p < memory.range + emu_device_range;
 }
 
 /* The live allocation that holds p, or NULL. */
@@ -44,16 +46,41 @@ static const struct allocation *find(const void *p, char **start) {
 }
 
 bool emu_is_allocated(const void *p, size_t bytes) {
-    static thread_local char *from, *to; /* of the last answer */
+    static thread_local char *from, *to; /* the last answer */
     static thread_local unsigned version;
-    (void)version;
-    if ((const char *)p >= from && (const char *)p + bytes <= to && memory.live.count(from) != 0) return true;
+    if (version == memory.version && (const char *)p >= from && (const char *)p + bytes <= to) return true;
     char *start;
     const struct allocation *a = find(p, &start);
     if (a == NULL || (const char *)p + bytes > start + a->bytes) return false;
     from = start;
     to = start + a->bytes;
+    version = memory.version;
     return true;
+}
+
+size_t emu_device_offset(const void *p) {
+    return (size_t)((const char *)p - memory.range);
+}
+
+std::string emu_near_allocation(const void *p) {
+    char text[100];
+    auto it = memory.live.upper_bound((char *)p);
+    if (it != memory.live.begin()) {
+        --it;
+        const ptrdiff_t beyond = (const char *)p - (it->first + (ptrdiff_t)it->second.bytes);
+        if (beyond < 1 << 20) {
+            snprintf(text, sizeof text, " (%td bytes beyond one of %zu bytes)", beyond, it->second.bytes);
+            return text;
+        }
+        ++it;
+    }
+    if (it == memory.live.end()) return "";
+    snprintf(text, sizeof text, " (%td bytes before one of %zu bytes)", it->first - (const char *)p, it->second.bytes);
+    return text;
+}
+
+static size_t round_up(size_t n, size_t to) {
+    return (n + to - 1) / to * to;
 }
 
 static void protect(const struct allocation *a, int how) {
@@ -74,21 +101,28 @@ cudaError_t emu_malloc(void **p, size_t bytes) {
     *p = NULL;
     if (bytes == 0) return cudaSuccess;
     if (memory.range == NULL) {
-        void *r = mmap(NULL, range_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *r = mmap(NULL, emu_device_range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (r == MAP_FAILED) emu_stop("no addresses for device memory");
-        memory.range = memory.top = (char *)r;
+        memory.range = (char *)r;
+        memory.top = memory.range + (big - (uintptr_t)r % big);
     }
-    const size_t rounded = (bytes + alignment - 1) / alignment * alignment, pages = (rounded + page - 1) / page * page;
-    if (bytes > total_bytes() || memory.used + pages > total_bytes() || memory.top + pages + 2 * page > memory.range + range_bytes)
+    /* Much memory lies in pages of 2 MiB, where the system has them: opening it for each launch takes less time. */
+    const size_t unit = bytes >= 4 * big ? big : page, rounded = round_up(bytes, alignment), pages = round_up(bytes, unit);
+    char *first = memory.top + (unit - (uintptr_t)memory.top % unit) % unit;
+    if (bytes > total_bytes() || memory.used + pages > total_bytes() || first + pages + page > memory.range + emu_device_range)
         return cudaErrorMemoryAllocation;
-    struct allocation a = {memory.top + page, pages, bytes};
-    memory.top += page + pages;
+    const struct allocation a = {first, pages, bytes};
+    memory.top = first + pages + page;
     memory.used += pages;
     char *start = a.pages + (pages - rounded);
+    if (unit == big) madvise(a.pages, pages, MADV_HUGEPAGE);
     protect(&a, PROT_READ | PROT_WRITE);
     memset(a.pages, 0xff, pages);
     if (memory.open == 0) protect(&a, PROT_NONE);
+    emu_poison(a.pages, pages);
+    emu_unpoison(start, bytes);
     memory.live[start] = a;
+    memory.version++;
     *p = start;
     return cudaSuccess;
 }
@@ -106,11 +140,13 @@ cudaError_t cudaFree(void *p) {
     auto it = memory.live.find((char *)p);
     if (it == memory.live.end()) emu_stop("cudaFree of a pointer that is not an allocation");
     protect(&it->second, PROT_READ | PROT_WRITE);
+    emu_unpoison(it->second.pages, it->second.page_bytes);
     check_end(it->first, &it->second);
     madvise(it->second.pages, it->second.page_bytes, MADV_DONTNEED);
     protect(&it->second, PROT_NONE);
     memory.used -= it->second.page_bytes;
     memory.live.erase(it);
+    memory.version++;
     return cudaSuccess;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -125,18 +126,19 @@ static void submit(cudaStream_t stream, std::function<void()> work) {
 
 static void run_job(const struct emu_job *job) {
     emu_memory_open();
+    if (EMU_COUNT) emu_count_begin(job->name);
     emu_run(job);
+    if (EMU_COUNT) emu_count_end();
     emu_memory_close();
 }
 
-void emu_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-                std::function<void()> body) {
+void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, struct emu_call call) {
     guard g(lock);
     std::string clean(name);
     if (clean.size() > 2 && clean.front() == '(' && clean.back() == ')') clean = clean.substr(1, clean.size() - 2);
     const char *n = clean.c_str();
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    const auto it = dynamic_limit.find(kernel);
+    const auto it = dynamic_limit.find(call.kernel);
     const size_t limit = it == dynamic_limit.end() ? (size_t)emu_static_shared : it->second;
     if (threads == 0 || threads > emu_max_threads || block.z > 64)
         failed(cudaErrorInvalidConfiguration, "launch of %s: a block of %u x %u x %u threads, at most %d", n, block.x, block.y, block.z,
@@ -148,9 +150,9 @@ void emu_launch(const char *name, const void *kernel, dim3 grid, dim3 block, siz
         failed(cudaErrorInvalidValue, "launch of %s: %zu bytes of dynamic shared memory, at most %zu%s", n, shared, limit,
                it == dynamic_limit.end() ? " (not raised by cudaFuncSetAttribute)" : "");
     else
-        submit(stream, [clean, grid, block, shared, limit, body] {
+        submit(stream, [clean, grid, block, shared, limit, call] {
             const size_t together = limit > emu_static_shared ? (size_t)emu_max_shared : (size_t)emu_static_shared;
-            const struct emu_job job = {clean.c_str(), grid, block, shared, together, &body};
+            const struct emu_job job = {clean.c_str(), grid, block, shared, together, call};
             run_job(&job);
         });
 }
@@ -189,7 +191,15 @@ static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src
         return cudaErrorInvalidValue;
     submit(stream, [=] {
         emu_memory_open();
-        for (size_t i = 0; i < height; i++) memmove((char *)dst + i * dst_pitch, (const char *)src + i * src_pitch, width);
+        if (EMU_COUNT) emu_count_begin("copy");
+        for (size_t i = 0; i < height; i++) {
+            char *to = (char *)dst + i * dst_pitch;
+            const char *from = (const char *)src + i * src_pitch;
+            memmove(to, from, width);
+            if (EMU_COUNT && to_device) emu_count_copy(to, width, true);
+            if (EMU_COUNT && from_device) emu_count_copy(from, width, false);
+        }
+        if (EMU_COUNT) emu_count_end();
         emu_memory_close();
     });
     return cudaSuccess;
@@ -216,6 +226,11 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
     submit(stream, [=] {
         emu_memory_open();
         memset(p, value, bytes);
+        if (EMU_COUNT) {
+            emu_count_begin("memset");
+            emu_count_copy(p, bytes, true);
+            emu_count_end();
+        }
         emu_memory_close();
     });
     return cudaSuccess;

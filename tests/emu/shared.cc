@@ -5,42 +5,60 @@
 
 #include "block.h"
 
-enum { zone = 64, room = 512 << 10, zone_byte = 0xab, nan_byte = 0xff };
+enum { zone = 64, zone_byte = 0xab, nan_byte = 0xff };
 
-static char *place(struct emu_running *b, size_t bytes) {
+/* Memory for one block: what it may use at most and the red zones. */
+size_t emu_shared_room(void) {
+    return 512 << 10;
+}
+
+char *emu_shared_map(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) emu_stop("no memory for shared memory");
+    return (char *)p;
+}
+
+enum { first = 128 + 16, max_arrays = 64 }; /* 16-byte aligned and no better */
+
+static char *place(struct emu_running *b, const void *key, size_t bytes) {
     char *at = b->shared_top;
-    /* 16-byte aligned and no better */
     const size_t rounded = (bytes + 127) / 128 * 128 + zone + 64;
-    if (at + rounded > b->shared_end) emu_fail("%zu bytes of shared memory do not fit", bytes);
+    if (at + rounded > b->shared_end || b->arrays.size() == max_arrays) emu_fail("%zu bytes of shared memory do not fit", bytes);
+    emu_unpoison(at, rounded);
     memset(at, nan_byte, bytes);
     memset(at + bytes, zone_byte, rounded - bytes);
+    emu_poison(at + bytes, rounded - bytes);
     b->shared_top += rounded;
+    b->arrays.push_back({key, at, bytes});
     return at;
 }
 
 void emu_shared_begin(struct emu_running *b) {
-    if (b->shared == NULL) {
-        b->shared = (char *)mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (b->shared == MAP_FAILED) emu_stop("no memory for shared memory");
-        b->shared_end = b->shared + room;
-    }
-    memset(b->shared, zone_byte, 128 + 16);
-    b->shared_top = b->shared + 128 + 16;
+    if (b->shared == NULL) b->shared = emu_shared_map(emu_shared_room());
+    b->shared_end = b->shared + emu_shared_room();
+    memset(b->shared, zone_byte, first);
+    emu_poison(b->shared, emu_shared_room());
+    b->shared_top = b->shared + first;
     b->arrays.clear();
+    b->arrays.reserve(max_arrays);
     b->static_bytes = 0;
-    b->dynamic = b->job->shared == 0 ? NULL : place(b, b->job->shared);
-    if (b->dynamic != NULL) b->arrays.push_back({NULL, b->dynamic, b->job->shared});
+    b->dynamic = NULL;
+    if (b->job->shared != 0) b->dynamic = place(b, NULL, b->job->shared);
 }
 
+/* Looks at the red zones before, between and behind the arrays. */
 void emu_shared_end(struct emu_running *b) {
+    emu_unpoison(b->shared, emu_shared_room());
     const char *p = b->shared;
     for (size_t i = 0; i <= b->arrays.size(); i++) {
         const bool last = i == b->arrays.size();
         const char *end = last ? b->shared_top : b->arrays[i].at;
-        for (; p < end; p++)
-            if ((unsigned char)*p != zone_byte)
-                emu_fail("shared memory was written %zd bytes %s an array of %zu bytes", i == 0 ? end - p : p - (b->arrays[i - 1].at + b->arrays[i - 1].bytes),
-                         i == 0 ? "before" : "beyond", b->arrays[i == 0 ? 0 : i - 1].bytes);
+        for (; p < end; p++) {
+            if ((unsigned char)*p == zone_byte) continue;
+            if (i == 0) emu_fail("shared memory was written %td bytes before its first array", end - p);
+            const struct emu_array *a = &b->arrays[i - 1];
+            emu_fail("shared memory was written at byte %td of an array of %zu bytes", p - a->at, a->bytes);
+        }
         if (!last) p = end + b->arrays[i].bytes;
     }
 }
@@ -52,6 +70,14 @@ bool emu_in_shared(const void *p, size_t bytes) {
     return false;
 }
 
+bool emu_is_own(const void *p, size_t bytes) {
+    const struct emu_running *b = emu_block_now;
+    const struct emu_stack *s = emu_fiber_now()->stack;
+    const char *at = (const char *)p, *args = (const char *)b->job->call.args.get();
+    return (at >= s->base && at + bytes <= s->base + s->bytes) || emu_in_shared(p, bytes) ||
+           (at >= args && at + bytes <= args + b->job->call.bytes);
+}
+
 void *emu_shared(const void *key, size_t bytes, EMU_PLACE_ARG) {
     struct emu_running *b = emu_block_now;
     for (const struct emu_array &a : b->arrays)
@@ -60,8 +86,7 @@ void *emu_shared(const void *key, size_t bytes, EMU_PLACE_ARG) {
     if (b->static_bytes > emu_static_shared || b->static_bytes + b->job->shared > b->job->shared_limit)
         emu_fail("%zu bytes of static and %zu of dynamic shared memory at %s:%d; the limits are %d static, %zu together",
                  b->static_bytes, b->job->shared, emu_file, emu_line, emu_static_shared, b->job->shared_limit);
-    b->arrays.push_back({key, place(b, bytes), bytes});
-    return b->arrays.back().at;
+    return place(b, key, bytes);
 }
 
 void *emu_dynamic_shared(void) {
