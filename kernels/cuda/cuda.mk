@@ -57,7 +57,7 @@ EMU_KERNEL_count := -fsanitize=thread
 EMU_KERNEL_tsan  := -fsanitize=thread
 EMU_SAN_asan     := $(ASAN)
 EMU_SAN_tsan     := -fsanitize=thread
-EMU_WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Werror
+EMU_WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Werror -Wno-unknown-pragmas
 EMU_CXXFLAGS ?= -O2 -g
 EMU_ALL     := -x c++ -std=c++17 -D_GNU_SOURCE -DEINTHOVEN_EMU -I. -Itests/emu $(EMU_WARN) -fno-math-errno -ffp-contract=off \
                -fPIC -pthread $(EMU_CXXFLAGS) $(EMU_FLAGS_$(EMU_MODE))
