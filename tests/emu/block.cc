@@ -32,9 +32,11 @@ void emu_fail(const char *format, ...) {
     va_end(ap);
     if (emu_block_now == NULL) emu_stop("%s", text);
     const uint3 b = emu_block_now->index;
-    if (emu_self == NULL) emu_stop("%s, block (%u, %u, %u): %s", emu_kernel_name(), b.x, b.y, b.z, text);
+    if (emu_self == NULL)
+        emu_stop("%s, block (%u, %u, %u): %s", emu_kernel_name(), b.x, b.y, b.z, text);
     const uint3 t = emu_self->index;
-    emu_stop("%s, block (%u, %u, %u), thread (%u, %u, %u): %s", emu_kernel_name(), b.x, b.y, b.z, t.x, t.y, t.z, text);
+    emu_stop("%s, block (%u, %u, %u), thread (%u, %u, %u): %s", emu_kernel_name(), b.x, b.y, b.z,
+             t.x, t.y, t.z, text);
 }
 
 #if EMU_TSAN || EMU_COUNT
@@ -118,7 +120,8 @@ static struct emu_stack *take_stack(struct emu_running *b) {
 }
 
 /* Goes on with t, which has waited or is new. */
-static void go_to(struct emu_running *b, struct emu_stack *from, struct emu_fiber *t, bool for_good) {
+static void go_to(struct emu_running *b, struct emu_stack *from, struct emu_fiber *t,
+                  bool for_good) {
     if (t->stack == NULL) t->stack = take_stack(b);
     emu_self = t;
     emu_stack_switch(from, t->stack, for_good);
@@ -126,7 +129,8 @@ static void go_to(struct emu_running *b, struct emu_stack *from, struct emu_fibe
 
 [[noreturn]] static void report_deadlock(struct emu_running *b) {
     char text[1500];
-    int n = snprintf(text, sizeof text, "deadlock: %u of %u threads have ended, %u wait at __syncthreads()", b->n_done,
+    int n = snprintf(text, sizeof text,
+                     "deadlock: %u of %u threads have ended, %u wait at __syncthreads()", b->n_done,
                      b->n_threads, b->n_barrier);
     int places = 0;
     for (unsigned w = 0; w < b->n_warps && places < 8; w++) {
@@ -136,8 +140,11 @@ static void go_to(struct emu_running *b, struct emu_stack *from, struct emu_fibe
             if (set == 0 || n >= (int)sizeof text - 200) continue;
             const unsigned first = (unsigned)__builtin_ctz(set);
             const struct emu_fiber *t = warp->lane[first];
-            n += snprintf(text + n, sizeof text - (size_t)n, "; warp %u: lanes %08x wait at %s:%d", w, set, t->file, t->line);
-            if (kind == 1) n += snprintf(text + n, sizeof text - (size_t)n, " for lanes %08x", warp->mask[first]);
+            n += snprintf(text + n, sizeof text - (size_t)n, "; warp %u: lanes %08x wait at %s:%d",
+                          w, set, t->file, t->line);
+            if (kind == 1)
+                n += snprintf(text + n, sizeof text - (size_t)n, " for lanes %08x",
+                              warp->mask[first]);
             places++;
         }
     }
@@ -154,8 +161,8 @@ static void finish(struct emu_running *b, struct emu_fiber *t) {
     for (uint32_t set = w->arrived; set != 0; set &= set - 1) {
         const unsigned lane = (unsigned)__builtin_ctz(set);
         if (w->mask[lane] & bit)
-            emu_fail("ends, but lane %u waits for it at %s:%d (mask %08x)", lane, w->lane[lane]->file, w->lane[lane]->line,
-                     w->mask[lane]);
+            emu_fail("ends, but lane %u waits for it at %s:%d (mask %08x)", lane,
+                     w->lane[lane]->file, w->lane[lane]->line, w->mask[lane]);
     }
     w->done |= bit;
     b->n_done++;
@@ -213,9 +220,10 @@ static void check_barrier(struct emu_running *b) {
 void emu_syncthreads(EMU_PLACE_ARG) {
     struct emu_running *b = emu_block_now;
     struct emu_fiber *t = emu_fiber_now();
-    if (b->n_barrier != 0 && (b->barrier_line != emu_line || strcmp(b->barrier_file, emu_file) != 0))
-        emu_fail("divergent __syncthreads(): this thread at %s:%d, others wait at %s:%d", emu_file, emu_line, b->barrier_file,
-                 b->barrier_line);
+    if (b->n_barrier != 0 &&
+        (b->barrier_line != emu_line || strcmp(b->barrier_file, emu_file) != 0))
+        emu_fail("divergent __syncthreads(): this thread at %s:%d, others wait at %s:%d", emu_file,
+                 emu_line, b->barrier_file, b->barrier_line);
     b->barrier_file = emu_file;
     b->barrier_line = emu_line;
     t->file = emu_file;
@@ -235,17 +243,20 @@ void emu_syncthreads(EMU_PLACE_ARG) {
 }
 
 /* ---- operations of a warp ---- */
-static void check_lanes(const struct emu_warp *w, unsigned lane, uint32_t mask, emu_warp_fn *fn, bool aligned, const char *what,
-                        EMU_PLACE_ARG) {
+static void check_lanes(const struct emu_warp *w, unsigned lane, uint32_t mask, emu_warp_fn *fn,
+                        bool aligned, const char *what, EMU_PLACE_ARG) {
     for (uint32_t set = w->arrived; set != 0; set &= set - 1) {
         const unsigned other = (unsigned)__builtin_ctz(set);
         const struct emu_fiber *o = w->lane[other];
-        if (!(mask >> other & 1) && !(w->mask[other] >> lane & 1)) continue;
+        /* One that does not wait for this lane, or that this lane does not wait for, may be met in a later operation. */
+        if (!(mask >> other & 1) || !(w->mask[other] >> lane & 1)) continue;
         if (w->mask[other] != mask)
-            emu_fail("%s at %s:%d with mask %08x, but lane %u waits at %s:%d with mask %08x", what, emu_file, emu_line, mask, other,
-                     o->file, o->line, w->mask[other]);
-        if (w->fn[other] != fn || (aligned && (o->line != emu_line || strcmp(o->file, emu_file) != 0)))
-            emu_fail("divergent %s at %s:%d: lane %u waits at %s:%d", what, emu_file, emu_line, other, o->file, o->line);
+            emu_fail("%s at %s:%d with mask %08x, but lane %u waits at %s:%d with mask %08x", what,
+                     emu_file, emu_line, mask, other, o->file, o->line, w->mask[other]);
+        if (w->fn[other] != fn ||
+            (aligned && (o->line != emu_line || strcmp(o->file, emu_file) != 0)))
+            emu_fail("divergent %s at %s:%d: lane %u waits at %s:%d", what, emu_file, emu_line,
+                     other, o->file, o->line);
     }
 }
 
@@ -254,16 +265,19 @@ void emu_rendezvous(uint32_t mask, emu_warp_fn *fn, bool aligned, const char *wh
     struct emu_fiber *t = emu_fiber_now();
     struct emu_warp *w = t->warp;
     const unsigned lane = t->lane;
-    if (!(mask >> lane & 1)) emu_fail("%s at %s:%d: lane %u is not in its own mask %08x", what, emu_file, emu_line, lane, mask);
-    if (mask & w->done)
-        emu_fail("%s at %s:%d: lanes %08x of the mask %08x have ended or do not exist", what, emu_file, emu_line, mask & w->done,
+    if (!(mask >> lane & 1))
+        emu_fail("%s at %s:%d: lane %u is not in its own mask %08x", what, emu_file, emu_line, lane,
                  mask);
+    if (mask & w->done)
+        emu_fail("%s at %s:%d: lanes %08x of the mask %08x have ended or do not exist", what,
+                 emu_file, emu_line, mask & w->done, mask);
     if (w->arrived == 0) {
         w->uniform = true;
         w->first = lane;
     } else {
         const struct emu_fiber *f = w->lane[w->first];
-        if (!w->uniform || w->mask[w->first] != mask || w->fn[w->first] != fn || f->line != emu_line || f->file != emu_file) {
+        if (!w->uniform || w->mask[w->first] != mask || w->fn[w->first] != fn ||
+            f->line != emu_line || f->file != emu_file) {
             w->uniform = false;
             check_lanes(w, lane, mask, fn, aligned, what, EMU_HERE);
         }
@@ -291,7 +305,8 @@ static void begin_block(struct emu_running *b) {
     b->current = 0;
     for (unsigned i = 0; i < b->n_threads; i++) {
         struct emu_fiber *t = &b->threads[i];
-        t->index = uint3{i % b->block.x, i / b->block.x % b->block.y, i / (b->block.x * b->block.y)};
+        t->index =
+            uint3{i % b->block.x, i / b->block.x % b->block.y, i / (b->block.x * b->block.y)};
         t->block = b;
         t->warp = &b->warps[i / 32];
         t->lane = i % 32;
@@ -346,6 +361,8 @@ static struct emu_running *block_of_this_thread(void) {
         static char no_edges[emu_edge_bytes];
         mine->edges = no_edges;
         emu_stack_host(&mine->host);
+        emu_trap_faults();
+        emu_trap_stack();
     }
     return mine;
 }

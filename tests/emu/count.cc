@@ -30,7 +30,8 @@ static struct {
 
 static void begin(struct sectors *s) {
     if (s->bits == NULL) {
-        void *p = mmap(NULL, emu_device_range / 256, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *p = mmap(NULL, emu_device_range / 256, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) emu_stop("no memory for counters");
         s->bits = (uint64_t *)p;
     }
@@ -80,28 +81,28 @@ void emu_count_access(const void *p, size_t bytes, bool write) {
     if (emu_self == NULL) return;
     if (emu_is_device(p)) {
         if (!emu_is_allocated(p, bytes))
-            emu_fail("%s of %zu bytes at %p: outside of every allocation of device memory%s", write ? "a write" : "a read", bytes, p,
-                     emu_near_allocation(p).c_str());
+            emu_fail("%s of %zu bytes at %p: outside of every allocation of device memory%s",
+                     write ? "a write" : "a read", bytes, p, emu_near_allocation(p));
         emu_count_copy(p, bytes, write);
         return;
     }
     if (!emu_is_own(p, bytes))
-        emu_fail("%s of %zu bytes at %p: neither device nor shared memory, nor the thread's own", write ? "a write" : "a read", bytes, p);
+        emu_fail("%s of %zu bytes at %p: neither device nor shared memory, nor the thread's own",
+                 write ? "a write" : "a read", bytes, p);
 }
 
 /* ---- the functions that compilers call ---- */
-#define ACCESS(name, bytes, write)                                   \
-    extern "C" void __tsan_##name(void *p);                          \
-    void __tsan_##name(void *p) {                                    \
-        if (emu_self == NULL) return;                                \
-        if ((uintptr_t)p % (bytes) != 0)                             \
-            emu_fail(#name " at %p: not aligned to its size", p);    \
-        emu_count_access(p, bytes, write);                           \
+#define ACCESS(name, bytes, write)                                                                 \
+    extern "C" void __tsan_##name(void *p);                                                        \
+    void __tsan_##name(void *p) {                                                                  \
+        if (emu_self == NULL) return;                                                              \
+        if ((uintptr_t)p % (bytes) != 0) emu_fail(#name " at %p: not aligned to its size", p);     \
+        emu_count_access(p, bytes, write);                                                         \
     }
-#define UNALIGNED(name, bytes, write)          \
-    extern "C" void __tsan_##name(void *p);    \
-    void __tsan_##name(void *p) {              \
-        emu_count_access(p, bytes, write);     \
+#define UNALIGNED(name, bytes, write)                                                              \
+    extern "C" void __tsan_##name(void *p);                                                        \
+    void __tsan_##name(void *p) {                                                                  \
+        emu_count_access(p, bytes, write);                                                         \
     }
 ACCESS(read1, 1, false)
 ACCESS(read2, 2, false)
@@ -156,28 +157,29 @@ void __tsan_vptr_read(void **) {
 }
 
 /* Host code beside the kernels uses atomics. */
-#define ATOMICS(bits, T)                                                                                    \
-    extern "C" {                                                                                            \
-    T __tsan_atomic##bits##_load(const volatile T *p, int order);                                           \
-    void __tsan_atomic##bits##_store(volatile T *p, T v, int order);                                        \
-    T __tsan_atomic##bits##_fetch_add(volatile T *p, T v, int order);                                       \
-    T __tsan_atomic##bits##_exchange(volatile T *p, T v, int order);                                        \
-    int __tsan_atomic##bits##_compare_exchange_strong(volatile T *p, T *old, T v, int order, int on_failure); \
-    }                                                                                                       \
-    T __tsan_atomic##bits##_load(const volatile T *p, int) {                                                \
-        return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                        \
-    }                                                                                                       \
-    void __tsan_atomic##bits##_store(volatile T *p, T v, int) {                                             \
-        __atomic_store_n(p, v, __ATOMIC_SEQ_CST);                                                           \
-    }                                                                                                       \
-    T __tsan_atomic##bits##_fetch_add(volatile T *p, T v, int) {                                            \
-        return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                  \
-    }                                                                                                       \
-    T __tsan_atomic##bits##_exchange(volatile T *p, T v, int) {                                             \
-        return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                 \
-    }                                                                                                       \
-    int __tsan_atomic##bits##_compare_exchange_strong(volatile T *p, T *old, T v, int, int) {               \
-        return __atomic_compare_exchange_n(p, old, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);           \
+#define ATOMICS(bits, T)                                                                           \
+    extern "C" {                                                                                   \
+    T __tsan_atomic##bits##_load(const volatile T *p, int order);                                  \
+    void __tsan_atomic##bits##_store(volatile T *p, T v, int order);                               \
+    T __tsan_atomic##bits##_fetch_add(volatile T *p, T v, int order);                              \
+    T __tsan_atomic##bits##_exchange(volatile T *p, T v, int order);                               \
+    int __tsan_atomic##bits##_compare_exchange_strong(volatile T *p, T *old, T v, int order,       \
+                                                      int on_failure);                             \
+    }                                                                                              \
+    T __tsan_atomic##bits##_load(const volatile T *p, int) {                                       \
+        return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                               \
+    }                                                                                              \
+    void __tsan_atomic##bits##_store(volatile T *p, T v, int) {                                    \
+        __atomic_store_n(p, v, __ATOMIC_SEQ_CST);                                                  \
+    }                                                                                              \
+    T __tsan_atomic##bits##_fetch_add(volatile T *p, T v, int) {                                   \
+        return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                         \
+    }                                                                                              \
+    T __tsan_atomic##bits##_exchange(volatile T *p, T v, int) {                                    \
+        return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                        \
+    }                                                                                              \
+    int __tsan_atomic##bits##_compare_exchange_strong(volatile T *p, T *old, T v, int, int) {      \
+        return __atomic_compare_exchange_n(p, old, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);  \
     }
 ATOMICS(8, uint8_t)
 ATOMICS(32, uint32_t)
@@ -209,8 +211,10 @@ size_t emu_counters_get(struct emu_counter *, size_t) {
 #endif
 
 static void print_row(const struct emu_counter *c) {
-    printf("%-44.44s %8" PRIu64 " %10.3f %10.3f %10.3f %10.3f %10.3f\n", c->kernel, c->launches, (double)c->bytes_read * 1e-6,
-           (double)c->bytes_written * 1e-6, (double)c->issued_read * 1e-6, (double)c->issued_written * 1e-6, (double)c->mma * 4096e-9);
+    printf("%-44.44s %8" PRIu64 " %10.3f %10.3f %10.3f %10.3f %10.3f\n", c->kernel, c->launches,
+           (double)c->bytes_read * 1e-6, (double)c->bytes_written * 1e-6,
+           (double)c->issued_read * 1e-6, (double)c->issued_written * 1e-6,
+           (double)c->mma * 4096e-9);
 }
 
 void emu_counters_print(void) {
@@ -218,7 +222,8 @@ void emu_counters_print(void) {
     emu_counters_get(list.data(), list.size());
     struct emu_counter sum = {};
     sum.kernel = "sum";
-    printf("%-44s %8s %10s %10s %10s %10s %10s\n", "kernel", "launches", "MB read", "written", "issued", "written", "GFLOP");
+    printf("%-44s %8s %10s %10s %10s %10s %10s\n", "kernel", "launches", "MB read", "written",
+           "issued", "written", "GFLOP");
     for (const struct emu_counter &c : list) {
         print_row(&c);
         sum.launches += c.launches;

@@ -9,7 +9,7 @@ enum { max_fibers = 2048, max_blocks = 256 };
 
 struct emu_epoch {
     std::vector<struct emu_stack *> stacks;
-    char *shared, *edges; /* of each block */
+    char *shared, *edges;  /* of each block */
     unsigned used, blocks; /* stacks and blocks of this epoch */
     char end[8];
 };

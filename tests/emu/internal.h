@@ -3,7 +3,6 @@
 #ifndef EMU_INTERNAL_H
 #define EMU_INTERNAL_H
 
-#include <string>
 #include <vector>
 
 #include "emu.h"
@@ -49,7 +48,7 @@ void emu_memory_close(void);
 bool emu_is_device(const void *p);                     /* in the range of addresses that device memory has */
 bool emu_is_allocated(const void *p, size_t bytes);    /* inside one live allocation */
 size_t emu_device_offset(const void *p);               /* of an address in that range */
-std::string emu_near_allocation(const void *p);        /* for reports: where the nearest allocation lies */
+const char *emu_near_allocation(const void *p);        /* for reports: where the nearest allocation lies */
 /* In the memory that a thread may use beside device memory: shared, its stack, its kernel's arguments. */
 bool emu_is_own(const void *p, size_t bytes);
 
@@ -126,6 +125,13 @@ static inline void emu_unpoison(const void *p, size_t bytes) {
 
 /* Is [p, p + bytes) in the shared memory of the block that runs? */
 bool emu_in_shared(const void *p, size_t bytes);
+
+/* trap.cc: explains faults in device memory from now on; gives the calling host thread a stack for that. */
+void emu_trap_faults(void);
+void emu_trap_stack(void);
+
+/* Sets what cudaGetLastError returns and says why. */
+cudaError_t emu_failed(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Prints "emu: ..." and stops, outside of kernels too. */
 [[noreturn]] void emu_stop(const char *format, ...) __attribute__((format(printf, 1, 2)));

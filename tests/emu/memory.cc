@@ -14,7 +14,8 @@ static const size_t page = 4096, big = 2 << 20, alignment = 256;
 struct allocation {
     char *pages; /* first accessible page */
     size_t page_bytes;
-    size_t bytes; /* asked for; the allocation ends less than `alignment` bytes before its pages do */
+    size_t
+        bytes; /* asked for; the allocation ends less than `alignment` bytes before its pages do */
 };
 
 static struct {
@@ -32,7 +33,8 @@ static size_t total_bytes(void) {
 }
 
 bool emu_is_device(const void *p) {
-    return memory.range != NULL && (const char *)p >= memory.range && (const char *)p < memory.range + emu_device_range;
+    return memory.range != NULL && (const char *)p >= memory.range &&
+           (const char *)p < memory.range + emu_device_range;
 }
 
 /* The live allocation that holds p, or NULL. */
@@ -48,7 +50,8 @@ static const struct allocation *find(const void *p, char **start) {
 bool emu_is_allocated(const void *p, size_t bytes) {
     static thread_local char *from, *to; /* the last answer */
     static thread_local unsigned version;
-    if (version == memory.version && (const char *)p >= from && (const char *)p + bytes <= to) return true;
+    if (version == memory.version && (const char *)p >= from && (const char *)p + bytes <= to)
+        return true;
     char *start;
     const struct allocation *a = find(p, &start);
     if (a == NULL || (const char *)p + bytes > start + a->bytes) return false;
@@ -62,20 +65,23 @@ size_t emu_device_offset(const void *p) {
     return (size_t)((const char *)p - memory.range);
 }
 
-std::string emu_near_allocation(const void *p) {
-    char text[100];
+const char *emu_near_allocation(const void *p) {
+    static __thread char text[100];
     auto it = memory.live.upper_bound((char *)p);
+    text[0] = '\0';
     if (it != memory.live.begin()) {
         --it;
         const ptrdiff_t beyond = (const char *)p - (it->first + (ptrdiff_t)it->second.bytes);
         if (beyond < 1 << 20) {
-            snprintf(text, sizeof text, " (%td bytes beyond one of %zu bytes)", beyond, it->second.bytes);
+            snprintf(text, sizeof text, " (%td bytes beyond one of %zu bytes)", beyond,
+                     it->second.bytes);
             return text;
         }
         ++it;
     }
-    if (it == memory.live.end()) return "";
-    snprintf(text, sizeof text, " (%td bytes before one of %zu bytes)", it->first - (const char *)p, it->second.bytes);
+    if (it != memory.live.end())
+        snprintf(text, sizeof text, " (%td bytes before one of %zu bytes)",
+                 it->first - (const char *)p, it->second.bytes);
     return text;
 }
 
@@ -101,15 +107,19 @@ cudaError_t emu_malloc(void **p, size_t bytes) {
     *p = NULL;
     if (bytes == 0) return cudaSuccess;
     if (memory.range == NULL) {
-        void *r = mmap(NULL, emu_device_range, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *r = mmap(NULL, emu_device_range, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (r == MAP_FAILED) emu_stop("no addresses for device memory");
         memory.range = (char *)r;
+        emu_trap_faults();
         memory.top = memory.range + (big - (uintptr_t)r % big);
     }
     /* Much memory lies in pages of 2 MiB, where the system has them: opening it for each launch takes less time. */
-    const size_t unit = bytes >= 4 * big ? big : page, rounded = round_up(bytes, alignment), pages = round_up(bytes, unit);
+    const size_t unit = bytes >= 4 * big ? big : page, rounded = round_up(bytes, alignment),
+                 pages = round_up(bytes, unit);
     char *first = memory.top + (unit - (uintptr_t)memory.top % unit) % unit;
-    if (bytes > total_bytes() || memory.used + pages > total_bytes() || first + pages + page > memory.range + emu_device_range)
+    if (bytes > total_bytes() || memory.used + pages > total_bytes() ||
+        first + pages + page > memory.range + emu_device_range)
         return cudaErrorMemoryAllocation;
     const struct allocation a = {first, pages, bytes};
     memory.top = first + pages + page;
@@ -130,9 +140,13 @@ cudaError_t emu_malloc(void **p, size_t bytes) {
 /* The bytes between an allocation's end and its last page's: nobody may have written them. */
 static void check_end(char *start, const struct allocation *a) {
     for (const char *q = start + a->bytes; q < a->pages + a->page_bytes; q++)
-        if ((unsigned char)*q != 0xff) emu_stop("device memory was written %zd bytes beyond an allocation of %zu bytes", q - (start + a->bytes), a->bytes);
+        if ((unsigned char)*q != 0xff)
+            emu_stop("device memory was written %zd bytes beyond an allocation of %zu bytes",
+                     q - (start + a->bytes), a->bytes);
     for (const char *q = a->pages; q < start; q++)
-        if ((unsigned char)*q != 0xff) emu_stop("device memory was written %zd bytes before an allocation of %zu bytes", start - q, a->bytes);
+        if ((unsigned char)*q != 0xff)
+            emu_stop("device memory was written %zd bytes before an allocation of %zu bytes",
+                     start - q, a->bytes);
 }
 
 cudaError_t cudaFree(void *p) {
@@ -165,7 +179,8 @@ cudaError_t emu_host_alloc(void **p, size_t bytes) {
 
 cudaError_t cudaFreeHost(void *p) {
     if (p == NULL) return cudaSuccess;
-    if (memory.host.erase(p) == 0) emu_stop("cudaFreeHost of a pointer that cudaHostAlloc did not give");
+    if (memory.host.erase(p) == 0)
+        emu_stop("cudaFreeHost of a pointer that cudaHostAlloc did not give");
     free(p);
     return cudaSuccess;
 }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "internal.h"
@@ -31,15 +32,15 @@ struct emu_event {
     double at; /* seconds */
 };
 
+/* Those that exist: a capture's end is told to all that take part. */
+static std::set<struct emu_stream *> streams;
+static std::set<struct emu_event *> events;
 static std::recursive_mutex lock; /* of everything: calls may come from several host threads */
 static std::map<const void *, size_t> dynamic_limit;
 static __thread cudaError_t last_error;
 typedef std::lock_guard<std::recursive_mutex> guard;
 
-static cudaError_t failed(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* Sets what cudaGetLastError returns and says why. */
-static cudaError_t failed(cudaError_t error, const char *format, ...) {
+cudaError_t emu_failed(cudaError_t error, const char *format, ...) {
     va_list ap;
     va_start(ap, format);
     fputs("emu: ", stderr);
@@ -52,35 +53,58 @@ static cudaError_t failed(cudaError_t error, const char *format, ...) {
 
 const char *cudaGetErrorName(cudaError_t error) {
     switch (error) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
-    case cudaErrorNotReady: return "cudaErrorNotReady";
-    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
-    case cudaErrorNotSupported: return "cudaErrorNotSupported";
-    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureUnmatched: return "cudaErrorStreamCaptureUnmatched";
-    case cudaErrorUnknown: break;
+    case cudaSuccess:
+        return "cudaSuccess";
+    case cudaErrorInvalidValue:
+        return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+        return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration:
+        return "cudaErrorInvalidConfiguration";
+    case cudaErrorInsufficientDriver:
+        return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+        return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+        return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle:
+        return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady:
+        return "cudaErrorNotReady";
+    case cudaErrorIllegalAddress:
+        return "cudaErrorIllegalAddress";
+    case cudaErrorNotSupported:
+        return "cudaErrorNotSupported";
+    case cudaErrorStreamCaptureUnsupported:
+        return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureUnmatched:
+        return "cudaErrorStreamCaptureUnmatched";
+    case cudaErrorUnknown:
+        break;
     }
     return "cudaErrorUnknown";
 }
 
 const char *cudaGetErrorString(cudaError_t error) {
     switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
-    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
-    default: return cudaGetErrorName(error);
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorInvalidConfiguration:
+        return "invalid configuration argument";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle:
+        return "invalid resource handle";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    default:
+        return cudaGetErrorName(error);
     }
 }
 
@@ -132,26 +156,34 @@ static void run_job(const struct emu_job *job) {
     emu_memory_close();
 }
 
-void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream, struct emu_call call) {
+void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+                struct emu_call call) {
     guard g(lock);
     std::string clean(name);
-    if (clean.size() > 2 && clean.front() == '(' && clean.back() == ')') clean = clean.substr(1, clean.size() - 2);
+    if (clean.size() > 2 && clean.front() == '(' && clean.back() == ')')
+        clean = clean.substr(1, clean.size() - 2);
     const char *n = clean.c_str();
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
     const auto it = dynamic_limit.find(call.kernel);
     const size_t limit = it == dynamic_limit.end() ? (size_t)emu_static_shared : it->second;
     if (threads == 0 || threads > emu_max_threads || block.z > 64)
-        failed(cudaErrorInvalidConfiguration, "launch of %s: a block of %u x %u x %u threads, at most %d", n, block.x, block.y, block.z,
-               emu_max_threads);
-    else if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
-        failed(cudaErrorInvalidConfiguration, "launch of %s: a grid of %u x %u x %u blocks, at most 2^31-1 x 65535 x 65535, at least 1", n,
-               grid.x, grid.y, grid.z);
+        emu_failed(cudaErrorInvalidConfiguration,
+                   "launch of %s: a block of %u x %u x %u threads, at most %d", n, block.x, block.y,
+                   block.z, emu_max_threads);
+    else if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 ||
+             grid.z > 65535)
+        emu_failed(
+            cudaErrorInvalidConfiguration,
+            "launch of %s: a grid of %u x %u x %u blocks, at most 2^31-1 x 65535 x 65535, at least 1",
+            n, grid.x, grid.y, grid.z);
     else if (shared > limit)
-        failed(cudaErrorInvalidValue, "launch of %s: %zu bytes of dynamic shared memory, at most %zu%s", n, shared, limit,
-               it == dynamic_limit.end() ? " (not raised by cudaFuncSetAttribute)" : "");
+        emu_failed(cudaErrorInvalidValue,
+                   "launch of %s: %zu bytes of dynamic shared memory, at most %zu%s", n, shared,
+                   limit, it == dynamic_limit.end() ? " (not raised by cudaFuncSetAttribute)" : "");
     else
         submit(stream, [clean, grid, block, shared, limit, call] {
-            const size_t together = limit > emu_static_shared ? (size_t)emu_max_shared : (size_t)emu_static_shared;
+            const size_t together =
+                limit > emu_static_shared ? (size_t)emu_max_shared : (size_t)emu_static_shared;
             const struct emu_job job = {clean.c_str(), grid, block, shared, together, call};
             run_job(&job);
         });
@@ -161,13 +193,16 @@ cudaError_t emu_func_set_attribute(const void *kernel, enum cudaFuncAttribute at
     guard g(lock);
     if (attr == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
     if (attr != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > emu_max_shared)
-        return failed(cudaErrorInvalidValue, "cudaFuncSetAttribute: %d bytes of dynamic shared memory, at most %d", value, emu_max_shared);
+        return emu_failed(cudaErrorInvalidValue,
+                          "cudaFuncSetAttribute: %d bytes of dynamic shared memory, at most %d",
+                          value, emu_max_shared);
     dynamic_limit[kernel] = (size_t)value;
     return cudaSuccess;
 }
 
 cudaError_t emu_occupancy(int *blocks, const void *, int threads, size_t shared) {
-    const size_t by_shared = (size_t)(228 << 10) / (shared + 1024), by_threads = 2048 / (size_t)(threads < 32 ? 32 : threads);
+    const size_t by_shared = (size_t)(228 << 10) / (shared + 1024),
+                 by_threads = 2048 / (size_t)(threads < 32 ? 32 : threads);
     *blocks = (int)(by_shared < by_threads ? by_shared : by_threads);
     return cudaSuccess;
 }
@@ -175,19 +210,27 @@ cudaError_t emu_occupancy(int *blocks, const void *, int threads, size_t shared)
 /* ---- copies ---- */
 static bool is_side(const void *p, size_t bytes, bool device, const char *what) {
     if (device ? emu_is_allocated(p, bytes) : !emu_is_device(p)) return true;
-    failed(cudaErrorInvalidValue, "%s: %p is not in %s memory, or its %zu bytes end beyond the allocation", what, p, device ? "device" : "host",
-           bytes);
+    emu_failed(cudaErrorInvalidValue,
+               "%s: %p is not in %s memory, or its %zu bytes end beyond the allocation", what, p,
+               device ? "device" : "host", bytes);
     return false;
 }
 
-static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width, size_t height,
-                        enum cudaMemcpyKind kind, cudaStream_t stream) {
+static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
+                        size_t width, size_t height, enum cudaMemcpyKind kind,
+                        cudaStream_t stream) {
     guard g(lock);
     if (width == 0 || height == 0) return cudaSuccess;
-    const size_t dst_bytes = dst_pitch * (height - 1) + width, src_bytes = src_pitch * (height - 1) + width;
-    const bool to_device = kind == cudaMemcpyDefault ? emu_is_device(dst) : (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice);
-    const bool from_device = kind == cudaMemcpyDefault ? emu_is_device(src) : (kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice);
-    if (!is_side(dst, dst_bytes, to_device, "copy to") || !is_side(src, src_bytes, from_device, "copy from"))
+    const size_t dst_bytes = dst_pitch * (height - 1) + width,
+                 src_bytes = src_pitch * (height - 1) + width;
+    const bool to_device = kind == cudaMemcpyDefault ? emu_is_device(dst)
+                                                     : (kind == cudaMemcpyHostToDevice ||
+                                                        kind == cudaMemcpyDeviceToDevice);
+    const bool from_device = kind == cudaMemcpyDefault ? emu_is_device(src)
+                                                       : (kind == cudaMemcpyDeviceToHost ||
+                                                          kind == cudaMemcpyDeviceToDevice);
+    if (!is_side(dst, dst_bytes, to_device, "copy to") ||
+        !is_side(src, src_bytes, from_device, "copy from"))
         return cudaErrorInvalidValue;
     submit(stream, [=] {
         emu_memory_open();
@@ -205,7 +248,8 @@ static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream) {
     return copy(dst, bytes, src, bytes, bytes, 1, kind, stream);
 }
 
@@ -213,9 +257,11 @@ cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, enum cudaMemcpy
     return copy(dst, bytes, src, bytes, bytes, 1, kind, NULL);
 }
 
-cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width, size_t height,
-                              enum cudaMemcpyKind kind, cudaStream_t stream) {
-    if (width > dst_pitch || width > src_pitch) return failed(cudaErrorInvalidValue, "cudaMemcpy2DAsync: width beyond a pitch");
+cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind kind,
+                              cudaStream_t stream) {
+    if (width > dst_pitch || width > src_pitch)
+        return emu_failed(cudaErrorInvalidValue, "cudaMemcpy2DAsync: width beyond a pitch");
     return copy(dst, dst_pitch, src, src_pitch, width, height, kind, stream);
 }
 
@@ -242,7 +288,9 @@ cudaError_t cudaMemset(void *p, int value, size_t bytes) {
 
 /* ---- streams and events ---- */
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
+    guard g(lock);
     *out = new struct emu_stream();
+    streams.insert(*out);
     return cudaSuccess;
 }
 
@@ -255,6 +303,8 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int)
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    guard g(lock);
+    streams.erase(stream);
     delete stream;
     return cudaSuccess;
 }
@@ -262,7 +312,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     guard g(lock);
     if (capturing(stream) != NULL)
-        return failed(cudaErrorStreamCaptureUnsupported, "cudaStreamSynchronize of a stream that is captured");
+        return emu_failed(cudaErrorStreamCaptureUnsupported,
+                          "cudaStreamSynchronize of a stream that is captured");
     return cudaSuccess;
 }
 
@@ -277,7 +328,9 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, void *conte
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
+    guard g(lock);
     *out = new struct emu_event();
+    events.insert(*out);
     return cudaSuccess;
 }
 
@@ -286,6 +339,8 @@ cudaError_t cudaEventCreate(cudaEvent_t *out) {
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    guard g(lock);
+    events.erase(event);
     delete event;
     return cudaSuccess;
 }
@@ -303,12 +358,15 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 /* A stream that waits for an event of a captured one is captured with it. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     guard g(lock);
-    if (event->capture != NULL && stream != NULL && stream->capture == NULL) stream->capture = event->capture;
+    if (event->capture != NULL && stream != NULL && stream->capture == NULL)
+        stream->capture = event->capture;
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    return event->capture == NULL ? cudaSuccess : failed(cudaErrorStreamCaptureUnsupported, "cudaEventSynchronize of a captured event");
+    return event->capture == NULL ? cudaSuccess
+                                  : emu_failed(cudaErrorStreamCaptureUnsupported,
+                                               "cudaEventSynchronize of a captured event");
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
@@ -316,7 +374,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
-    if (!from->recorded || !to->recorded) return failed(cudaErrorInvalidResourceHandle, "cudaEventElapsedTime of an event not recorded");
+    if (!from->recorded || !to->recorded)
+        return emu_failed(cudaErrorInvalidResourceHandle,
+                          "cudaEventElapsedTime of an event not recorded");
     *ms = (float)(1e3 * (to->at - from->at));
     return cudaSuccess;
 }
@@ -325,7 +385,9 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {
     guard g(lock);
     if (stream == NULL || stream->capture != NULL)
-        return failed(cudaErrorStreamCaptureUnsupported, "cudaStreamBeginCapture of the default stream, or of one that is captured");
+        return emu_failed(
+            cudaErrorStreamCaptureUnsupported,
+            "cudaStreamBeginCapture of the default stream, or of one that is captured");
     stream->capture = new struct emu_graph();
     stream->origin = true;
     return cudaSuccess;
@@ -335,10 +397,14 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out) {
     guard g(lock);
     *out = NULL;
     if (stream == NULL || stream->capture == NULL || !stream->origin)
-        return failed(cudaErrorStreamCaptureUnmatched, "cudaStreamEndCapture of a stream whose capture did not begin there");
+        return emu_failed(cudaErrorStreamCaptureUnmatched,
+                          "cudaStreamEndCapture of a stream whose capture did not begin there");
     *out = stream->capture;
-    stream->capture = NULL;
     stream->origin = false;
+    for (struct emu_stream *one : streams)
+        if (one->capture == *out) one->capture = NULL;
+    for (struct emu_event *one : events)
+        if (one->capture == *out) one->capture = NULL;
     return cudaSuccess;
 }
 
@@ -372,83 +438,5 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
     delete exec;
-    return cudaSuccess;
-}
-
-/* ---- the device ---- */
-static int n_sms(void) {
-    const char *text = getenv("EMU_SMS");
-    return text == NULL ? 4 : atoi(text);
-}
-
-cudaError_t cudaGetDeviceCount(int *n) {
-    *n = 1;
-    return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int device) {
-    return device == 0 ? cudaSuccess : failed(cudaErrorInvalidDevice, "cudaSetDevice(%d): there is one device", device);
-}
-
-cudaError_t cudaGetDevice(int *device) {
-    *device = 0;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int device) {
-    if (device != 0) return failed(cudaErrorInvalidDevice, "cudaGetDeviceProperties(%d): there is one device", device);
-    size_t free_bytes;
-    *out = {};
-    snprintf(out->name, sizeof out->name, "CUDA emulation");
-    cudaMemGetInfo(&free_bytes, &out->totalGlobalMem);
-    out->sharedMemPerBlock = emu_static_shared;
-    out->sharedMemPerBlockOptin = emu_max_shared;
-    out->sharedMemPerMultiprocessor = 228 << 10;
-    out->major = 9;
-    out->multiProcessorCount = n_sms();
-    out->maxThreadsPerBlock = emu_max_threads;
-    out->maxThreadsPerMultiProcessor = 2048;
-    out->warpSize = 32;
-    out->regsPerBlock = 65536;
-    out->l2CacheSize = 50 << 20;
-    out->memoryBusWidth = 5120;
-    return cudaSuccess;
-}
-
-cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int device) {
-    if (device != 0) return failed(cudaErrorInvalidDevice, "cudaDeviceGetAttribute(%d): there is one device", device);
-    switch (attr) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = emu_max_threads; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = emu_static_shared; break;
-    case cudaDevAttrWarpSize: *value = 32; break;
-    case cudaDevAttrClockRate: *value = 1000000; break;
-    case cudaDevAttrMultiProcessorCount: *value = n_sms(); break;
-    case cudaDevAttrMemoryClockRate: *value = 1000000; break;
-    case cudaDevAttrGlobalMemoryBusWidth: *value = 5120; break;
-    case cudaDevAttrL2CacheSize: *value = 50 << 20; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 2048; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = 228 << 10; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = emu_max_shared; break;
-    }
-    return cudaSuccess;
-}
-
-cudaError_t cudaDeviceSynchronize(void) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaDeviceReset(void) {
-    return cudaSuccess;
-}
-
-cudaError_t cudaRuntimeGetVersion(int *version) {
-    *version = CUDART_VERSION;
-    return cudaSuccess;
-}
-
-cudaError_t cudaDriverGetVersion(int *version) {
-    *version = CUDART_VERSION;
     return cudaSuccess;
 }

@@ -95,7 +95,8 @@ void emu_stack_host(struct emu_stack *s) {
 #if EMU_ASAN
     pthread_attr_t attr;
     void *base;
-    if (pthread_getattr_np(pthread_self(), &attr) != 0 || pthread_attr_getstack(&attr, &base, &s->bytes) != 0)
+    if (pthread_getattr_np(pthread_self(), &attr) != 0 ||
+        pthread_attr_getstack(&attr, &base, &s->bytes) != 0)
         emu_stop("the host thread's stack is not known");
     s->base = (char *)base;
     pthread_attr_destroy(&attr);

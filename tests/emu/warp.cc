@@ -9,7 +9,8 @@ static void sync_lanes(struct emu_warp *w, uint32_t) {
 
 void emu_syncwarp(uint32_t mask, EMU_PLACE_ARG) {
     struct emu_warp *w = emu_fiber_now()->warp;
-    char *edge = emu_block_now->edges + emu_edge_warp + 16 * (w - emu_block_now->warps.data()) + 8 * w->phase;
+    char *edge = emu_block_now->edges + emu_edge_warp + 16 * (w - emu_block_now->warps.data()) +
+                 8 * w->phase;
     emu_release(edge);
     emu_rendezvous(mask, sync_lanes, false, "__syncwarp", EMU_HERE);
     emu_acquire(edge);
@@ -36,10 +37,18 @@ static unsigned source_lane(unsigned kind, int operand, int width, unsigned lane
     const int first = (int)lane & ~(width - 1), at = (int)lane - first;
     int from = at;
     switch (kind) {
-    case 'i': from = operand & (width - 1); break;
-    case 'x': from = at ^ operand; break;
-    case 'd': from = at + operand; break;
-    default: from = at - operand; break;
+    case 'i':
+        from = operand & (width - 1);
+        break;
+    case 'x':
+        from = at ^ operand;
+        break;
+    case 'd':
+        from = at + operand;
+        break;
+    default:
+        from = at - operand;
+        break;
     }
     if (from < 0 || from >= width) from = at;
     return (unsigned)(first + from);
@@ -49,18 +58,23 @@ static unsigned source_lane(unsigned kind, int operand, int width, unsigned lane
 static void shuffle_lanes(struct emu_warp *w, uint32_t mask) {
     for (uint32_t set = mask; set != 0; set &= set - 1) {
         const unsigned lane = (unsigned)__builtin_ctz(set);
-        const unsigned from = source_lane(w->in[3][lane], (int)w->in[2][lane], (int)w->in[4][lane], lane);
-        if (!(mask >> from & 1)) emu_fail("shuffle: lane %u reads lane %u, which is not in the mask %08x", lane, from, mask);
+        const unsigned from =
+            source_lane(w->in[3][lane], (int)w->in[2][lane], (int)w->in[4][lane], lane);
+        if (!(mask >> from & 1))
+            emu_fail("shuffle: lane %u reads lane %u, which is not in the mask %08x", lane, from,
+                     mask);
         w->out[0][lane] = w->in[0][from];
         w->out[1][lane] = w->in[1][from];
     }
 }
 
-uint64_t emu_shuffle(uint32_t mask, uint64_t value, char kind, int operand, int width, EMU_PLACE_ARG) {
+uint64_t emu_shuffle(uint32_t mask, uint64_t value, char kind, int operand, int width,
+                     EMU_PLACE_ARG) {
     const struct emu_fiber *t = emu_fiber_now();
     struct emu_warp *w = t->warp;
     const unsigned lane = t->lane;
-    if (width < 1 || width > 32 || (width & (width - 1)) != 0) emu_fail("shuffle at %s:%d: width %d", EMU_HERE, width);
+    if (width < 1 || width > 32 || (width & (width - 1)) != 0)
+        emu_fail("shuffle at %s:%d: width %d", EMU_HERE, width);
     w->in[0][lane] = (uint32_t)value;
     w->in[1][lane] = (uint32_t)(value >> 32);
     w->in[2][lane] = (uint32_t)operand;
@@ -149,13 +163,18 @@ void emu_ldsm(uint32_t *r, const void *row, int n, bool transpose, EMU_PLACE_ARG
     struct emu_warp *w = t->warp;
     const unsigned lane = t->lane;
     if ((int)lane < 8 * n) {
-        if ((uintptr_t)row % 16 != 0) emu_fail("ldmatrix at %s:%d: the address is not 16-byte aligned", EMU_HERE);
-        if (!emu_in_shared(row, 16)) emu_fail("ldmatrix at %s:%d: the row is not in the block's shared memory", EMU_HERE);
+        if ((uintptr_t)row % 16 != 0)
+            emu_fail("ldmatrix at %s:%d: the address is not 16-byte aligned", EMU_HERE);
+        if (!emu_in_shared(row, 16))
+            emu_fail("ldmatrix at %s:%d: the row is not in the block's shared memory", EMU_HERE);
         emu_note_read(row, 16, EMU_PC);
     }
     w->row[lane] = row;
-    emu_rendezvous(0xffffffffu, n == 2 ? ldsm_lanes<2, false> : transpose ? ldsm_lanes<4, true> : ldsm_lanes<4, false>, true,
-                   "ldmatrix", EMU_HERE);
+    emu_rendezvous(0xffffffffu,
+                   n == 2      ? ldsm_lanes<2, false>
+                   : transpose ? ldsm_lanes<4, true>
+                               : ldsm_lanes<4, false>,
+                   true, "ldmatrix", EMU_HERE);
     for (int i = 0; i < n; i++) r[i] = w->out[i][lane];
 }
 
@@ -178,9 +197,12 @@ static void keep(struct emu_fiber *t, const struct emu_copy *c) {
 
 void emu_cp16(void *dst, const void *src, bool ok, EMU_PLACE_ARG) {
     struct emu_fiber *t = emu_fiber_now();
-    if (((uintptr_t)dst | (uintptr_t)src) % 16 != 0) emu_fail("cp16 at %s:%d: an address is not 16-byte aligned", EMU_HERE);
-    if (!emu_in_shared(dst, 16)) emu_fail("cp16 at %s:%d: the destination is not in shared memory", EMU_HERE);
-    if (!emu_is_allocated(src, 16)) emu_fail("cp16 at %s:%d: the source is not in device memory", EMU_HERE);
+    if (((uintptr_t)dst | (uintptr_t)src) % 16 != 0)
+        emu_fail("cp16 at %s:%d: an address is not 16-byte aligned", EMU_HERE);
+    if (!emu_in_shared(dst, 16))
+        emu_fail("cp16 at %s:%d: the destination is not in shared memory", EMU_HERE);
+    if (!emu_is_allocated(src, 16))
+        emu_fail("cp16 at %s:%d: the source is not in device memory", EMU_HERE);
     struct emu_copy c = {dst, src, ok, t->groups, {0}};
     if (ok) {
         emu_note_read(src, 16, EMU_PC);
@@ -200,7 +222,8 @@ void emu_cp_wait(int n, EMU_PLACE_ARG) {
     size_t done = 0;
     while (done < t->copies.size() && t->copies[done].group + (unsigned)n < t->groups) {
         const struct emu_copy *c = &t->copies[done++];
-        if (c->ok && memcmp(c->src, c->data, 16) != 0) emu_fail("cp_wait at %s:%d: the source of a copy has changed", EMU_HERE);
+        if (c->ok && memcmp(c->src, c->data, 16) != 0)
+            emu_fail("cp_wait at %s:%d: the source of a copy has changed", EMU_HERE);
         emu_note_write(c->dst, 16, EMU_PC);
         memcpy(c->dst, c->data, 16);
     }
@@ -220,6 +243,8 @@ int64_t emu_atomic_max(void *p, int64_t v, bool is_signed) {
     emu_note_write(p, 4, EMU_PC);
     uint32_t old = __atomic_load_n((uint32_t *)p, __ATOMIC_RELAXED);
     while (is_signed ? (int32_t)old < (int32_t)v : old < (uint32_t)v)
-        if (__atomic_compare_exchange_n((uint32_t *)p, &old, (uint32_t)v, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) break;
+        if (__atomic_compare_exchange_n((uint32_t *)p, &old, (uint32_t)v, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+            break;
     return is_signed ? (int64_t)(int32_t)old : (int64_t)old;
 }
