@@ -57,7 +57,7 @@ EMU_KERNEL_count := -fsanitize=thread
 EMU_KERNEL_tsan  := -fsanitize=thread
 EMU_SAN_asan     := $(ASAN)
 EMU_SAN_tsan     := -fsanitize=thread
-EMU_WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Werror -Wno-unknown-pragmas
+EMU_WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Wno-unknown-pragmas -Werror
 EMU_CXXFLAGS ?= -O2 -g
 EMU_ALL     := -x c++ -std=c++17 -D_GNU_SOURCE -DEINTHOVEN_EMU -I. -Itests/emu $(EMU_WARN) -fno-math-errno -ffp-contract=off \
                -fPIC -pthread $(EMU_CXXFLAGS) $(EMU_FLAGS_$(EMU_MODE))
@@ -84,7 +84,7 @@ emu-test: emu-tests-all
 ifneq ($(EMU_SAN_$(EMU_MODE)),)
 $(EMU_OUT)/einthoven: $(OBJ)/$(MAIN:.c=.o) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(EMU_LINK) -rdynamic -o $@ $< -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive $(LIBS)
+	$(call say,LD,$@)$(EMU_LINK) -o $@ $^ $(LIBS)
 else
 $(EMU_OUT)/einthoven: $(OBJ)/einthoven always
 	@mkdir -p $(@D)

@@ -204,6 +204,10 @@ static void wait(struct emu_running *b) {
     go_to(b, t->stack, next, false);
 }
 
+static bool same_place(const char *file, int line, EMU_PLACE_ARG) {
+    return line == emu_line && (file == emu_file || strcmp(file, emu_file) == 0);
+}
+
 /* ---- __syncthreads ---- */
 static void check_barrier(struct emu_running *b) {
     if (b->n_barrier == 0 || b->n_barrier + b->n_done != b->n_threads) return;
@@ -220,8 +224,7 @@ static void check_barrier(struct emu_running *b) {
 void emu_syncthreads(EMU_PLACE_ARG) {
     struct emu_running *b = emu_block_now;
     struct emu_fiber *t = emu_fiber_now();
-    if (b->n_barrier != 0 &&
-        (b->barrier_line != emu_line || strcmp(b->barrier_file, emu_file) != 0))
+    if (b->n_barrier != 0 && !same_place(b->barrier_file, b->barrier_line, EMU_HERE))
         emu_fail("divergent __syncthreads(): this thread at %s:%d, others wait at %s:%d", emu_file,
                  emu_line, b->barrier_file, b->barrier_line);
     b->barrier_file = emu_file;
@@ -253,8 +256,7 @@ static void check_lanes(const struct emu_warp *w, unsigned lane, uint32_t mask, 
         if (w->mask[other] != mask)
             emu_fail("%s at %s:%d with mask %08x, but lane %u waits at %s:%d with mask %08x", what,
                      emu_file, emu_line, mask, other, o->file, o->line, w->mask[other]);
-        if (w->fn[other] != fn ||
-            (aligned && (o->line != emu_line || strcmp(o->file, emu_file) != 0)))
+        if (w->fn[other] != fn || (aligned && !same_place(o->file, o->line, EMU_HERE)))
             emu_fail("divergent %s at %s:%d: lane %u waits at %s:%d", what, emu_file, emu_line,
                      other, o->file, o->line);
     }

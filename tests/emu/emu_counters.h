@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 struct emu_counter {
-    const char *kernel; /* as it stands in the source, with its template arguments; "copy" and "memset" for cudaMemcpy* and
+    const char *kernel; /* its name with template arguments; "copy" and "memset" for cudaMemcpy* and
                            cudaMemset*; valid for the whole run */
     uint64_t launches;
     uint64_t bytes_read, bytes_written;   /* distinct 32-byte sectors of device memory in each launch, times 32, summed over launches:

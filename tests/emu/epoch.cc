@@ -5,7 +5,7 @@
 #include "block.h"
 
 #if EMU_TSAN
-enum { max_fibers = 2048, max_blocks = 256 };
+enum { min_fibers = 128, max_blocks = min_fibers };
 
 struct emu_epoch {
     std::vector<struct emu_stack *> stacks;
@@ -28,9 +28,8 @@ void emu_epoch_end_kernel(struct emu_running *b) {
 
 void emu_epoch_begin_block(struct emu_running *b) {
     struct emu_epoch *e = b->epoch;
-    unsigned limit = 4 * b->n_threads;
-    if (limit < 256) limit = 256;
-    if (limit > max_fibers) limit = max_fibers;
+    /* Two blocks at least; the sanitizer's time for a barrier grows with their number. */
+    const unsigned limit = 2 * b->n_threads < min_fibers ? (unsigned)min_fibers : 2 * b->n_threads;
     if (e->used + b->n_threads > limit || e->blocks == max_blocks) emu_epoch_end_kernel(b);
     b->shared = e->shared + e->blocks * emu_shared_room();
     b->edges = e->edges + e->blocks * emu_edge_bytes;

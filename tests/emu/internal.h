@@ -130,6 +130,9 @@ bool emu_in_shared(const void *p, size_t bytes);
 void emu_trap_faults(void);
 void emu_trap_stack(void);
 
+/* symbol.cc: the name of a kernel; `otherwise` is what the launch calls it. Valid for the whole run. */
+const char *emu_symbol(const void *function, const char *otherwise);
+
 /* Sets what cudaGetLastError returns and says why. */
 cudaError_t emu_failed(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -115,15 +115,15 @@ cudaError_t emu_malloc(void **p, size_t bytes) {
         memory.top = memory.range + (big - (uintptr_t)r % big);
     }
     /* Much memory lies in pages of 2 MiB, where the system has them: opening it for each launch takes less time. */
-    const size_t unit = bytes >= 4 * big ? big : page, rounded = round_up(bytes, alignment),
+    const size_t unit = bytes >= big / 2 ? big : page, rounded = round_up(bytes, alignment),
                  pages = round_up(bytes, unit);
     char *first = memory.top + (unit - (uintptr_t)memory.top % unit) % unit;
-    if (bytes > total_bytes() || memory.used + pages > total_bytes() ||
+    if (bytes > total_bytes() || memory.used + rounded > total_bytes() ||
         first + pages + page > memory.range + emu_device_range)
         return cudaErrorMemoryAllocation;
     const struct allocation a = {first, pages, bytes};
     memory.top = first + pages + page;
-    memory.used += pages;
+    memory.used += rounded;
     char *start = a.pages + (pages - rounded);
     if (unit == big) madvise(a.pages, pages, MADV_HUGEPAGE);
     protect(&a, PROT_READ | PROT_WRITE);
@@ -158,7 +158,7 @@ cudaError_t cudaFree(void *p) {
     check_end(it->first, &it->second);
     madvise(it->second.pages, it->second.page_bytes, MADV_DONTNEED);
     protect(&it->second, PROT_NONE);
-    memory.used -= it->second.page_bytes;
+    memory.used -= round_up(it->second.bytes, alignment);
     memory.live.erase(it);
     memory.version++;
     return cudaSuccess;

@@ -10,7 +10,6 @@
 #include <map>
 #include <mutex>
 #include <set>
-#include <string>
 
 #include "internal.h"
 
@@ -159,10 +158,7 @@ static void run_job(const struct emu_job *job) {
 void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                 struct emu_call call) {
     guard g(lock);
-    std::string clean(name);
-    if (clean.size() > 2 && clean.front() == '(' && clean.back() == ')')
-        clean = clean.substr(1, clean.size() - 2);
-    const char *n = clean.c_str();
+    const char *n = emu_symbol(call.kernel, name);
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
     const auto it = dynamic_limit.find(call.kernel);
     const size_t limit = it == dynamic_limit.end() ? (size_t)emu_static_shared : it->second;
@@ -181,10 +177,10 @@ void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStre
                    "launch of %s: %zu bytes of dynamic shared memory, at most %zu%s", n, shared,
                    limit, it == dynamic_limit.end() ? " (not raised by cudaFuncSetAttribute)" : "");
     else
-        submit(stream, [clean, grid, block, shared, limit, call] {
+        submit(stream, [n, grid, block, shared, limit, call] {
             const size_t together =
                 limit > emu_static_shared ? (size_t)emu_max_shared : (size_t)emu_static_shared;
-            const struct emu_job job = {clean.c_str(), grid, block, shared, together, call};
+            const struct emu_job job = {n, grid, block, shared, together, call};
             run_job(&job);
         });
 }

@@ -381,7 +381,7 @@ static void check_every_pass(struct problem_shape shape, uint32_t seed) {
 }
 
 static void check_shape(struct problem_shape shape, uint32_t seed) {
-    if (is_slow && (size_t)shape.B * shape.Lin * shape.C > 7000) return;
+    if (is_slow && (size_t)shape.B * shape.Lin * shape.C > 9000) return;
     check_every_pass(shape, seed);
 }
 
