@@ -58,6 +58,13 @@ static void compare_table(const char *order) {
     unsetenv("EMU_ORDER");
 }
 
+/* Also where tensor cores would take over. */
+static void general_kernels_against_the_oracle(void) {
+    setenv("EINTHOVEN_CUDA_CONV", "general", 1);
+    compare_table("random:3");
+    unsetenv("EINTHOVEN_CUDA_CONV");
+}
+
 static void forward_against_the_oracle(void) {
     compare_table("forward");
 }
@@ -135,6 +142,7 @@ static void failures_reach_the_program(void) {
 }
 
 int main(void) {
+    CASE(general_kernels_against_the_oracle);
     CASE(forward_against_the_oracle);
     CASE(reverse_against_the_oracle);
     CASE(random_against_the_oracle);

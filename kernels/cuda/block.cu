@@ -167,7 +167,8 @@ static __global__ void __launch_bounds__(THREADS)
 /* Sample i of x lies in one window at most; it gets the window's gradient when it is the first maximum. */
 template <int BF16, int V>
 static __global__ void __launch_bounds__(THREADS)
-    shortcut_bwd_kernel(struct shortcut k, unsigned n, const void *x, const void *dy, void *dx) {
+    shortcut_bwd_kernel(struct shortcut k, unsigned n, const void *x, const void *dy, int add,
+                        void *dx) {
     const unsigned t = blockIdx.x * THREADS + threadIdx.x;
     if (t >= n) return;
     const unsigned C = (unsigned)k.Ci / V, row = t / C, b = row / (unsigned)k.Li;
@@ -183,6 +184,11 @@ static __global__ void __launch_bounds__(THREADS)
             for (int j = 0; j < V; j++)
                 if (at[j] != i) d[j] = 0.0f;
         }
+    }
+    if (add) {
+        load_some<BF16, V>(dx, (size_t)t * V, best);
+#pragma unroll
+        for (int j = 0; j < V; j++) d[j] += best[j];
     }
     store_some<BF16, V>(dx, (size_t)t * V, d);
 }
@@ -206,8 +212,9 @@ enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
     return cuda_done_blc(dev, "shortcut_fwd", dtype, s);
 }
 
-enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                                  int Li, int Ci, int S, const void *x, const void *dy, void *dx) {
+static enum ecg_status launch_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype,
+                                           struct ops_blc s, int Li, int Ci, int S, const void *x,
+                                           const void *dy, int add, void *dx) {
     TRY(check_shortcut("shortcut_bwd", dtype, s, Li, Ci, S));
     const struct shortcut k = {s, Li, Ci, S, (s.C - Ci) / 2};
     const int width = cuda_width(s.C, Ci, k.c0);
@@ -215,12 +222,22 @@ enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
     const unsigned n = (unsigned)(cuda_elements(in) / width);
     const int blocks = cuda_blocks(n, THREADS);
     if (dtype == OPS_F32 && width == 8)
-        LAUNCH((shortcut_bwd_kernel<0, 8>), blocks, THREADS, 0, dev->stream, k, n, x, dy, dx);
+        LAUNCH((shortcut_bwd_kernel<0, 8>), blocks, THREADS, 0, dev->stream, k, n, x, dy, add, dx);
     else if (dtype == OPS_F32)
-        LAUNCH((shortcut_bwd_kernel<0, 1>), blocks, THREADS, 0, dev->stream, k, n, x, dy, dx);
+        LAUNCH((shortcut_bwd_kernel<0, 1>), blocks, THREADS, 0, dev->stream, k, n, x, dy, add, dx);
     else if (width == 8)
-        LAUNCH((shortcut_bwd_kernel<1, 8>), blocks, THREADS, 0, dev->stream, k, n, x, dy, dx);
+        LAUNCH((shortcut_bwd_kernel<1, 8>), blocks, THREADS, 0, dev->stream, k, n, x, dy, add, dx);
     else
-        LAUNCH((shortcut_bwd_kernel<1, 1>), blocks, THREADS, 0, dev->stream, k, n, x, dy, dx);
+        LAUNCH((shortcut_bwd_kernel<1, 1>), blocks, THREADS, 0, dev->stream, k, n, x, dy, add, dx);
     return cuda_done_blc(dev, "shortcut_bwd", dtype, s);
+}
+
+enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  int Li, int Ci, int S, const void *x, const void *dy, void *dx) {
+    return launch_shortcut_bwd(dev, dtype, s, Li, Ci, S, x, dy, 0, dx);
+}
+
+enum ecg_status cuda_shortcut_add(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  int Li, int Ci, int S, const void *x, const void *dy, void *dx) {
+    return launch_shortcut_bwd(dev, dtype, s, Li, Ci, S, x, dy, 1, dx);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The entries for convolutions and linear layers: which kernels take which shape. */
 #include "kernels/cuda/conv_general.cuh"
+#include "kernels/cuda/conv_tensor.cuh"
 
 static size_t larger(size_t a, size_t b) {
     return a > b ? a : b;
@@ -39,8 +40,22 @@ size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s
                     int backward) {
     const struct ops_blc out = {s.B, s.Lout, s.Cout};
     const size_t a = cuda_room(act_bytes(dtype, s)), forward = a + cuda_norm_ws(dev, out);
-    (void)packed;
-    return backward ? larger(forward, branch_bytes(dtype, s) + a + conv_general_ws(s)) : forward;
+    const size_t general =
+        backward ? larger(forward, branch_bytes(dtype, s) + a + conv_general_ws(s)) : forward;
+    if (!conv_tensor_has(dev, dtype, s)) return general;
+    const size_t tensor = conv_tensor_ws(s, packed, backward);
+    return packed ? tensor : larger(tensor, general);
+}
+
+size_t cuda_conv_packed_bytes(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              int backward) {
+    return conv_tensor_has(dev, dtype, s) ? conv_tensor_packed_bytes(s, backward) : 0;
+}
+
+enum ecg_status cuda_conv_pack(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
+                               const struct ops_pack *list, struct ops_ws ws) {
+    TRY(conv_tensor_pack(dev, dtype, n, list, ws));
+    return cuda_done_n(dev, "conv_pack", n);
 }
 
 enum ecg_status cuda_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
@@ -70,8 +85,9 @@ enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
                                   const void *packed, const float *b, void *y, float *mean,
                                   float *var, float *y_mean, struct ops_ws ws) {
     const struct ops_blc out = {s.B, s.Lout, s.Cout};
-    (void)packed;
     TRY(cuda_check_conv("act_conv_fwd", dtype, s));
+    if (conv_tensor_has(dev, dtype, s))
+        return conv_tensor_fwd(dev, s, act, x, w, packed, b, y, mean, var, y_mean, ws);
     TRY(activate(dev, "act_conv_fwd", dtype, s, &act, &x, &ws));
     TRY(conv_general_fwd(dev, "act_conv_fwd", dtype, s, act, x, w, b, y));
     if (mean) TRY(cuda_norm_stats(dev, dtype, out, y, mean, var, ws));
@@ -84,8 +100,9 @@ enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
                                   const void *packed, const void *dy,
                                   const struct ops_branch *branch, float *dw, float *db,
                                   const struct ops_side *side, void *dn, struct ops_ws ws) {
-    (void)packed;
     TRY(cuda_check_conv("act_conv_bwd", dtype, s));
+    if (conv_tensor_has(dev, dtype, s))
+        return conv_tensor_bwd(dev, s, act, x, w, packed, dy, branch, dw, db, side, dn, ws);
     TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
     if (dw) {
         const struct ops_act *through = act;

@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/compat.h"
 
+#include "kernels/cuda/gemm.h"
 #include "kernels/ops.h"
 
 /* Partial sums that a scalar (a loss, a sum of squares) is made of, at most. */
@@ -23,6 +24,8 @@ struct ops_dev {
     double *parts;  /* (CUDA_MAX_PARTS + 1) on the device; the last one is their sum */
     double *scalar; /* (1) pinned, on the host */
     int blocking;   /* wait after each launch */
+    int general; /* EINTHOVEN_CUDA_CONV=general: no tensor cores, so that the general kernels can be tested */
+    struct gemm_gpu gpu;
 };
 
 /* The backend's completed table. */
@@ -143,6 +146,9 @@ enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
                                   const void *x, void *y);
 enum ecg_status cuda_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                                   int Li, int Ci, int S, const void *x, const void *dy, void *dx);
+/* dx += instead of =. */
+enum ecg_status cuda_shortcut_add(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  int Li, int Ci, int S, const void *x, const void *dy, void *dx);
 enum ecg_status cuda_gate_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                               const void *dy, const void *h, float *dgate);
 enum ecg_status cuda_branch_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
@@ -161,6 +167,10 @@ size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s
                     int backward);
 size_t cuda_linear_ws(struct ops_dev *dev, int M, int K, int N);
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s);
+size_t cuda_conv_packed_bytes(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              int backward);
+enum ecg_status cuda_conv_pack(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
+                               const struct ops_pack *list, struct ops_ws ws);
 enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                   const struct ops_act *act, const void *x, const float *w,
                                   const void *packed, const float *b, void *y, float *mean,

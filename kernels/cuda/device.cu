@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/cuda/element.cuh"
 
@@ -169,15 +170,34 @@ static enum ecg_status open_parts(struct ops_dev *dev) {
                       "allocating pinned memory");
 }
 
+/* What the choice of tiles goes by. */
+static enum ecg_status measure_gpu(struct gemm_gpu *gpu) {
+    static const char *const what = "asking GPU 0 for its size";
+    int shared_block = 0, shared_sm = 0;
+    TRY(cuda_check(cudaDeviceGetAttribute(&gpu->sms, cudaDevAttrMultiProcessorCount, 0), "%s",
+                   what));
+    TRY(cuda_check(
+        cudaDeviceGetAttribute(&shared_block, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "%s",
+        what));
+    TRY(cuda_check(
+        cudaDeviceGetAttribute(&shared_sm, cudaDevAttrMaxSharedMemoryPerMultiprocessor, 0), "%s",
+        what));
+    gpu->shared_block = (size_t)shared_block;
+    gpu->shared_sm = (size_t)shared_sm;
+    return gemm_open(gpu);
+}
+
 enum ecg_status cuda_open(struct ops_dev **out, int n_threads) {
-    const char *wait = getenv("EINTHOVEN_CUDA_SYNC");
+    const char *wait = getenv("EINTHOVEN_CUDA_SYNC"), *conv = getenv("EINTHOVEN_CUDA_CONV");
     (void)n_threads;
     *out = NULL;
     struct ops_dev *dev = (struct ops_dev *)calloc(1, sizeof *dev);
     if (!dev) return ecg_fail(ECG_ERR_NOMEM, "out of memory: %zu bytes", sizeof *dev);
     dev->head.ops = cuda_table();
     dev->blocking = wait && *wait && *wait != '0';
-    const enum ecg_status status = open_parts(dev);
+    dev->general = conv && strcmp(conv, "general") == 0;
+    enum ecg_status status = open_parts(dev);
+    if (status == ECG_OK) status = measure_gpu(&dev->gpu);
     if (status != ECG_OK) {
         cuda_close(dev);
         return status;

@@ -57,6 +57,8 @@ static void complete_table(void) {
     table.conv_ws = cuda_conv_ws;
     table.linear_ws = cuda_linear_ws;
     table.norm_ws = cuda_norm_ws;
+    table.conv_packed_bytes = cuda_conv_packed_bytes;
+    table.conv_pack = cuda_conv_pack;
     table.act_conv_fwd = cuda_act_conv_fwd;
     table.act_conv_bwd = cuda_act_conv_bwd;
     ops_compose(&table);
