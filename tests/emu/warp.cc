@@ -195,6 +195,16 @@ static void keep(struct emu_fiber *t, const struct emu_copy *c) {
 #endif
 }
 
+static void forget(struct emu_fiber *t, size_t n) {
+#if EMU_TSAN
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+#endif
+    t->copies.erase(t->copies.begin(), t->copies.begin() + (ptrdiff_t)n);
+#if EMU_TSAN
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+#endif
+}
+
 void emu_cp16(void *dst, const void *src, bool ok, EMU_PLACE_ARG) {
     struct emu_fiber *t = emu_fiber_now();
     if (((uintptr_t)dst | (uintptr_t)src) % 16 != 0)
@@ -227,7 +237,7 @@ void emu_cp_wait(int n, EMU_PLACE_ARG) {
         emu_note_write(c->dst, 16, EMU_PC);
         memcpy(c->dst, c->data, 16);
     }
-    t->copies.erase(t->copies.begin(), t->copies.begin() + (ptrdiff_t)done);
+    forget(t, done);
 }
 
 /* ---- atomics, in no order with other accesses ---- */
