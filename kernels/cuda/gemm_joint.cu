@@ -67,8 +67,7 @@ template <class T> static struct joint_instance describe(void) {
     t.threads = T::THREADS, t.shared = T::SHARED_BYTES, t.BM = T::D::BM, t.BN = T::D::BN;
     t.w_BN = T::W::BN, t.w_BK = T::W::BK;
     t.kernel[GEMM_SIDE] = gemm_joint_kernel<T, GEMM_SIDE>;
-    t.kernel[0] =
-        t.kernel[GEMM_SIDE]; /* it asks whether there is a shortcut */
+    t.kernel[0] = t.kernel[GEMM_SIDE]; /* it asks whether there is a shortcut */
     t.kernel[GEMM_SUMS | GEMM_SIDE] = gemm_joint_kernel<T, GEMM_SUMS | GEMM_SIDE>;
     t.kernel[GEMM_SUMS] = t.kernel[GEMM_SUMS | GEMM_SIDE]; /* sums are wanted beside a shortcut */
     return t;
