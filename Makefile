@@ -4,6 +4,9 @@
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
 AR      ?= ar
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -28,7 +31,8 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(DEPS))
 PKG_LIBS   := $(shell pkg-config --libs $(DEPS))
 endif
 ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -I. $(WARN) -fno-math-errno -ffp-contract=off $(CFLAGS) $(SAN) -pthread $(PKG_CFLAGS)
-LIBS       := $(PKG_LIBS) -ldl -lm
+# Plug-ins find the names of exports.ld in the program that opens them.
+LIBS       := $(PKG_LIBS) -ldl -lm -Wl,--dynamic-list=kernels/exports.ld
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 KEY        := $(shell printf '%s' '$(CC) $(CC_VERSION) $(ALL_CFLAGS)' | cksum | cut -d' ' -f1)
 OBJ        := $(BUILD)/obj-$(KEY)
@@ -103,7 +107,7 @@ test:
 	@scripts/setup.sh test || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
 	@$(MAKE) run-tests
 
-run-tests: all tests
+run-tests: all tests emu emu-tests-all
 	@scripts/run_tests.sh all $(OBJ)
 
 soak:
@@ -144,6 +148,9 @@ check-format:
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/einthoven/configs
 	install -m 755 $(BUILD)/einthoven $(DESTDIR)$(PREFIX)/bin/einthoven
+	if test -e $(BUILD)/libeinthoven_cuda.so; then \
+	    install -d $(DESTDIR)$(PREFIX)/lib/einthoven && \
+	    install -m 755 $(BUILD)/libeinthoven_cuda.so $(DESTDIR)$(PREFIX)/lib/einthoven/; fi
 	install -m 644 $(wildcard configs/*.yaml) $(DESTDIR)$(PREFIX)/share/einthoven/configs
 	install -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/einthoven/LICENSE
 
@@ -158,10 +165,15 @@ help:
 	@echo 'make bench        figures of this machine'
 	@echo 'make bench-readme the same into README.md; BENCH_TORCH=FILES of scripts/bench_torch.py --json'
 	@echo 'make asan, tsan   the C and command line tests under the address and undefined-behaviour, the thread sanitizer'
+	@echo 'make cuda         build/libeinthoven_cuda.so by nvcc; CUDA_ARCHS="80 90 100", CUDART=static|shared, NVCC'
+	@echo 'make emu          build/emu/einthoven with the CUDA backend emulated; EMU_MODE=plain|count|asan|tsan'
+	@echo 'make emu-test     the tests of the CUDA backend in every mode of the emulation'
 	@echo 'make format, check-format'
 	@echo 'make install      PREFIX=/usr/local DESTDIR= ; installs no packages'
 	@echo 'make clean'
 	@echo 'Variables: CC, CFLAGS (-O2 -g), SAN, LDFLAGS, BUILD (build), V=1 shows the commands'
+
+include kernels/cuda/cuda.mk
 
 .PHONY: all always packages tests test run-tests soak run-soak asan tsan run-sanitized demo bench bench-readme format \
         check-format install clean help

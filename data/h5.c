@@ -44,6 +44,14 @@ enum ecg_status h5_end(enum ecg_status status) {
     return status;
 }
 
+void h5_version(char *text, size_t n) {
+    unsigned major = 0, minor = 0, release = 0;
+    h5_begin();
+    (void)H5get_libversion(&major, &minor, &release);
+    (void)h5_end(ECG_OK);
+    snprintf(text, n, "%u.%u.%u", major, minor, release);
+}
+
 /* Up to where HDF5 starts to list times, buffers and file descriptors. */
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *e, void *context) {
     char *words = context;

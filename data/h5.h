@@ -16,6 +16,9 @@
 
 #define H5_MAX_NDIM 8
 
+/* The version of the HDF5 library that runs, "1.10.8". */
+void h5_version(char *text, size_t n);
+
 enum h5_class { H5_INT, H5_FLOAT, H5_TEXT, H5_OTHER };
 
 struct h5_info {

@@ -157,7 +157,7 @@ enum ecg_status compare_same(const struct op_case *c, const struct ops *ops, str
     for (int at = 0; at < a.plan.n; at++) {
         const size_t bytes = a.plan.buffer[at].n * case_element(&a.plan.buffer[at]);
         if (bytes > 0 && memcmp(case_run_bytes(&a, at), case_run_bytes(&b, at), bytes) != 0)
-            fault(result, &a, at, "depends on the number of threads");
+            fault(result, &a, at, "is not the same in two runs");
     }
 out:
     case_run_close(&a);

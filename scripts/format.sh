@@ -17,7 +17,7 @@ if [ -z "$tool" ]; then
     exit 77
 fi
 mapfile -t files < <(find core kernels data checkpoints train tests \
-    \( -name '*.c' -o -name '*.cu' \) -type f | sort)
+    \( -name '*.c' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cc' \) -type f | sort)
 if [ "${1:-}" = --check ]; then
     "$tool" --dry-run --Werror "${files[@]}"
 else

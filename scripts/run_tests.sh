@@ -6,6 +6,7 @@
 #     scripts/run_tests.sh all OBJ             the rules, then every test program, shell and Python test
 #     scripts/run_tests.sh sanitized OBJ [NAME...]
 #                                              test programs, and the tests that run OBJ/einthoven from outside
+#     scripts/run_tests.sh emu OBJ             tests/emu/test_*, the CUDA backend emulated, in every mode (`all` runs them too)
 #     scripts/run_tests.sh soak OBJ            tests/soak_*
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -69,10 +70,10 @@ run() { # NAME COMMAND...
 }
 
 # The thread sanitizer wants the old layout of addresses where the kernel's is too random for it.
+fixed_layout=()
+if setarch "$(uname -m)" -R true 2>/dev/null; then fixed_layout=(setarch "$(uname -m)" -R); fi
 layout=()
-if nm "$obj/einthoven" 2>/dev/null | grep -q ' __tsan_init$' && setarch "$(uname -m)" -R true 2>/dev/null; then
-    layout=(setarch "$(uname -m)" -R)
-fi
+if nm "$obj/einthoven" 2>/dev/null | grep -q ' __tsan_init$'; then layout=("${fixed_layout[@]}"); fi
 
 # The interpreter that has what the test imports, the one with more of the optional modules first.
 run_python() { # FILE
@@ -107,6 +108,26 @@ c_tests() { # [NAME...]
     done
 }
 
+# In each mode of the emulation, with thread orders that differ (kernels/cuda/cuda.mk builds them, tests/emu/emu.h explains).
+emu_tests() {
+    local source name mode order folder
+    for source in tests/emu/test_*.cc; do
+        name=$(basename "$source" .cc)
+        for mode in plain:forward plain:reverse plain:random count:random asan:forward tsan:random; do
+            order=${mode#*:} mode=${mode%:*}
+            folder=$(dirname "$obj")/emu
+            [ "$mode" = plain ] || folder=$folder-$mode
+            if [ ! -x "$folder/tests/$name" ]; then
+                fail "$name ($mode)" "not built"
+            elif [ "$mode" = tsan ]; then
+                run "$name ($mode, $order)" "${fixed_layout[@]}" env EMU_ORDER="$order" "$folder/tests/$name"
+            else
+                run "$name ($mode, $order)" env EMU_ORDER="$order" "$folder/tests/$name"
+            fi
+        done
+    done
+}
+
 scripts_of() { # PREFIX
     local file
     for file in tests/"$1"_*.sh; do
@@ -136,15 +157,17 @@ all)
     rule "headers compile alone" scripts/check_headers.sh
     rule "format" scripts/format.sh --check
     c_tests
+    emu_tests
     scripts_of test
     ;;
 sanitized)
     c_tests "$@"
     outside_tests
     ;;
+emu) emu_tests ;;
 soak) scripts_of soak ;;
 *)
-    echo "run_tests: $what is not one of all, sanitized, soak" >&2
+    echo "run_tests: $what is not one of all, sanitized, emu, soak" >&2
     exit 2
     ;;
 esac

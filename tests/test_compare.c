@@ -2,6 +2,7 @@
  * The comparison behind selftest and test_cpu_ops finds what it is there to find: backends that are broken on
  * purpose, one way each, are reported with the buffer and what is wrong with it. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kernels/compare.h"
@@ -156,7 +157,9 @@ static void every_family_is_in_the_table(void) {
 }
 
 static void selftest_of_a_missing_device(void) {
-    CHECK_FAILS(selftest_run("cuda", 1), ECG_ERR_FAIL, "no CUDA backend");
+    setenv("EINTHOVEN_CUDA_LIB", "/nowhere", 1);
+    CHECK_FAILS(selftest_run("cuda", 1), ECG_ERR_FAIL, "EINTHOVEN_CUDA_LIB=/nowhere");
+    unsetenv("EINTHOVEN_CUDA_LIB");
 }
 
 int main(void) {

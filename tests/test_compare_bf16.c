@@ -257,7 +257,7 @@ static void single_bits_are_compared(void) {
     CHECK(!r.ok && strstr(r.problem, "rest of the batch: y of") != NULL);
     odd_device = other;
     CHECK_OK(compare_same(&conv_case, &broken, dev, other, &r));
-    CHECK(!r.ok && strstr(r.problem, "number of threads: y of") != NULL);
+    CHECK(!r.ok && strstr(r.problem, "two runs: y of") != NULL);
     ops_ref()->close(dev);
     ops_ref()->close(other);
 }

@@ -16,6 +16,7 @@ enum ecg_status command_predict(int argc, char **argv);
 enum ecg_status command_embed(int argc, char **argv);
 enum ecg_status command_selftest(int argc, char **argv);
 enum ecg_status command_bench(int argc, char **argv);
+enum ecg_status command_doctor(int argc, char **argv);
 
 /* The whole command line as one string, words with blanks quoted, for manifests and dataset.json. Set by main. */
 extern const char *command_line;

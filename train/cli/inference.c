@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * evaluate, predict, embed, inspect, selftest: the commands that run or look at weights. */
+ * evaluate, predict, embed, inspect, doctor, selftest: the commands that run or look at weights and machines. */
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
+#include "train/run/doctor.h"
 #include "train/run/evaluate.h"
 #include "train/run/inspect.h"
 #include "train/run/predict.h"
@@ -105,6 +106,25 @@ enum ecg_status command_inspect(int argc, char **argv) {
         NULL};
     enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
     if (status == ECG_OK && !help) status = inspect_run(operands.v[0], json);
+    args_free(&args, &operands);
+    return status;
+}
+
+enum ecg_status command_doctor(int argc, char **argv) {
+    bool json = false, help;
+    struct arg_list operands = {0};
+    const struct arg table[] = {{"json", ARG_FLAG, &json, NULL, "one JSON object", false},
+                                {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct args args = {
+        "doctor [--json]",
+        "What this machine has for einthoven: processor, GPUs, MPI, Slurm, libraries, the file system\n"
+        "of the current folder. Where something can't be used it says why, and what to do.",
+        table,
+        0,
+        0,
+        NULL};
+    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
+    if (status == ECG_OK && !help) status = doctor_run(json);
     args_free(&args, &operands);
     return status;
 }

@@ -30,6 +30,7 @@ static const struct command commands[] = {
     {"embed", command_embed, "features before the head, a record a row"},
     {"selftest", command_selftest, "every operation against the oracle on this machine"},
     {"bench", command_bench, "what this machine reaches of its own peaks"},
+    {"doctor", command_doctor, "what works on this machine, what does not, and why"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 

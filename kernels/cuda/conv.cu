@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT
+ * The entries for convolutions and linear layers: which kernels take which shape. */
+#include "kernels/cuda/conv_general.cuh"
+#include "kernels/cuda/conv_tensor.cuh"
+
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static size_t act_bytes(enum ops_dtype dtype, struct ops_conv s) {
+    return (size_t)s.B * s.Lin * s.Cin * cuda_size(dtype);
+}
+
+/* An activation is worked out on the way into the product where each input is read for few outputs: not for the K taps
+ * of a longer kernel, nor with dropout, whose numbers cost more than a trip through memory. Else it is stored first. */
+static int is_fused(struct ops_conv s, const struct ops_act *act) {
+    return cuda_act_is_none(act) || (s.K == 1 && s.S == 1 && s.P == 0 && !(act->drop > 0));
+}
+
+/* What the product reads: *x, through *act. */
+static enum ecg_status activate(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                struct ops_conv s, const struct ops_act **act, const void **x,
+                                struct ops_ws *ws) {
+    const struct ops_blc in = {s.B, s.Lin, s.Cin};
+    if (is_fused(s, *act)) return ECG_OK;
+    void *a = cuda_take(ws, act_bytes(dtype, s));
+    if (!a) return cuda_too_small(op, *ws);
+    TRY(cuda_act_fwd(dev, dtype, in, *act, *x, a));
+    *act = NULL;
+    *x = a;
+    return ECG_OK;
+}
+
+/* What ops_compose_branch takes: the gradient at y. */
+static size_t branch_bytes(enum ops_dtype dtype, struct ops_conv s) {
+    return cuda_room((size_t)s.B * s.Lout * s.Cout * cuda_size(dtype));
+}
+
+size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
+                    int backward) {
+    const struct ops_blc out = {s.B, s.Lout, s.Cout};
+    const size_t a = cuda_room(act_bytes(dtype, s)), forward = a + cuda_norm_ws(dev, out);
+    const size_t general =
+        backward ? larger(forward, branch_bytes(dtype, s) + a + conv_general_ws(s)) : forward;
+    if (!conv_tensor_has(dev, dtype, s)) return general;
+    const size_t tensor = conv_tensor_ws(s, packed, backward);
+    return packed ? tensor : larger(tensor, general);
+}
+
+size_t cuda_conv_packed_bytes(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              int backward) {
+    return conv_tensor_has(dev, dtype, s) ? conv_tensor_packed_bytes(s, backward) : 0;
+}
+
+enum ecg_status cuda_conv_pack(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
+                               const struct ops_pack *list, struct ops_ws ws) {
+    TRY(conv_tensor_pack(dev, dtype, n, list, ws));
+    return cuda_done_n(dev, "conv_pack", n);
+}
+
+enum ecg_status cuda_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              const void *x, const float *w, const float *b, void *y,
+                              struct ops_ws ws) {
+    (void)ws;
+    TRY(cuda_check_conv("conv_fwd", dtype, s));
+    return conv_general_fwd(dev, "conv_fwd", dtype, s, NULL, x, w, b, y);
+}
+
+enum ecg_status cuda_conv_bwd_x(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                const void *dy, const float *w, void *dx, struct ops_ws ws) {
+    (void)ws;
+    TRY(cuda_check_conv("conv_bwd_x", dtype, s));
+    return conv_general_bwd_x(dev, "conv_bwd_x", dtype, s, dy, w, NULL, NULL, 0, dx);
+}
+
+enum ecg_status cuda_conv_bwd_w(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                const void *x, const void *dy, float *dw, float *db,
+                                struct ops_ws ws) {
+    TRY(cuda_check_conv("conv_bwd_w", dtype, s));
+    return conv_general_bwd_w(dev, "conv_bwd_w", dtype, s, NULL, x, dy, dw, db, ws);
+}
+
+enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                  const struct ops_act *act, const void *x, const float *w,
+                                  const void *packed, const float *b, void *y, float *mean,
+                                  float *var, float *y_mean, struct ops_ws ws) {
+    const struct ops_blc out = {s.B, s.Lout, s.Cout};
+    TRY(cuda_check_conv("act_conv_fwd", dtype, s));
+    if (conv_tensor_has(dev, dtype, s))
+        return conv_tensor_fwd(dev, s, act, x, w, packed, b, y, mean, var, y_mean, ws);
+    TRY(activate(dev, "act_conv_fwd", dtype, s, &act, &x, &ws));
+    TRY(conv_general_fwd(dev, "act_conv_fwd", dtype, s, act, x, w, b, y));
+    if (mean) TRY(cuda_norm_stats(dev, dtype, out, y, mean, var, ws));
+    if (y_mean) TRY(cuda_mean_fwd(dev, dtype, out, y, y_mean));
+    return ECG_OK;
+}
+
+enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                  const struct ops_act *act, const void *x, const float *w,
+                                  const void *packed, const void *dy,
+                                  const struct ops_branch *branch, float *dw, float *db,
+                                  const struct ops_side *side, void *dn, struct ops_ws ws) {
+    TRY(cuda_check_conv("act_conv_bwd", dtype, s));
+    if (conv_tensor_has(dev, dtype, s))
+        return conv_tensor_bwd(dev, s, act, x, w, packed, dy, branch, dw, db, side, dn, ws);
+    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
+    if (dw) {
+        const struct ops_act *through = act;
+        const void *a = x;
+        struct ops_ws rest = ws;
+        TRY(activate(dev, "act_conv_bwd", dtype, s, &through, &a, &rest));
+        TRY(conv_general_bwd_w(dev, "act_conv_bwd", dtype, s, through, a, dy, dw, db, rest));
+    }
+    if (!dn) return ECG_OK;
+    if (side) TRY(cuda_shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
+    return conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, side != NULL, dn);
+}
+
+/* ------------------------------------------------------------------ linear layers */
+
+/* A linear layer is a 1x1 convolution over M samples in a row. */
+static enum ecg_status linear_as_conv(const char *op, int M, int K, int N, struct ops_conv *s) {
+    const struct ops_conv conv = {1, M, M, K, N, 1, 1, 1, 0};
+    *s = conv;
+    return cuda_check_conv(op, OPS_F32, conv);
+}
+
+size_t cuda_linear_ws(struct ops_dev *dev, int M, int K, int N) {
+    struct ops_conv s;
+    (void)dev;
+    return linear_as_conv("linear_ws", M, K, N, &s) == ECG_OK ? conv_general_ws(s) : 0;
+}
+
+enum ecg_status cuda_linear_fwd(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                const float *w, const float *b, float *y, struct ops_ws ws) {
+    struct ops_conv s;
+    (void)ws;
+    TRY(linear_as_conv("linear_fwd", M, K, N, &s));
+    return conv_general_fwd(dev, "linear_fwd", OPS_F32, s, NULL, x, w, b, y);
+}
+
+enum ecg_status cuda_linear_bwd_x(struct ops_dev *dev, int M, int K, int N, const float *dy,
+                                  const float *w, float *dx, struct ops_ws ws) {
+    struct ops_conv s;
+    (void)ws;
+    TRY(linear_as_conv("linear_bwd_x", M, K, N, &s));
+    return conv_general_bwd_x(dev, "linear_bwd_x", OPS_F32, s, dy, w, NULL, NULL, 0, dx);
+}
+
+enum ecg_status cuda_linear_bwd_w(struct ops_dev *dev, int M, int K, int N, const float *x,
+                                  const float *dy, float *dw, float *db, struct ops_ws ws) {
+    struct ops_conv s;
+    TRY(linear_as_conv("linear_bwd_w", M, K, N, &s));
+    return conv_general_bwd_w(dev, "linear_bwd_w", OPS_F32, s, NULL, x, dy, dw, db, ws);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ * What libeinthoven_cuda.so, the CUDA backend's plug-in, exports. kernels/find.c opens it when device "cuda" is asked
+ * for; nothing else of it is visible.
+ *
+ * The plug-in has no copy of core/ or kernels/: it finds ecg_fail, ops_compose and the like in the program that opens
+ * it, which therefore exports those few names (kernels/exports.ld). So a failure inside the plug-in sets the program's own message,
+ * and there is one completed table of compositions. A symbol that the program lacks is dlopen's error message, not a
+ * crash: the plug-in is opened with RTLD_NOW.
+ * Valid C and C++17. */
+#ifndef KERNELS_CUDA_PLUGIN_H
+#define KERNELS_CUDA_PLUGIN_H
+
+#include <stddef.h>
+
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CUDA_PLUGIN_FILE "libeinthoven_cuda.so"
+
+/* What both sides must agree on: the table's layout counts by itself; the number before it is raised whenever an entry
+ * changes its arguments or its meaning. */
+#define CUDA_PLUGIN_CONTRACT (1000 + (int)(sizeof(struct ops) / sizeof(void *)))
+
+/* The completed table; NULL when `contract` is not the plug-in's own CUDA_PLUGIN_CONTRACT. */
+const struct ops *einthoven_cuda_ops(int contract);
+typedef const struct ops *cuda_plugin_ops_fn(int contract);
+
+/* What `einthoven doctor` says about CUDA. Versions are texts like "13.0", "" where unknown; `problem` says why the
+ * thing can't be used and what to do, "" when it can. */
+struct cuda_device {
+    char name[128];
+    int major, minor;   /* compute capability */
+    int processors;     /* multiprocessors */
+    size_t memory, free; /* bytes */
+    char problem[160];
+};
+
+struct cuda_library {
+    char name[16]; /* "cuBLAS" */
+    char version[32];
+    char problem[256];
+};
+
+#define CUDA_MAX_DEVICES   16
+#define CUDA_MAX_LIBRARIES 4
+
+struct cuda_report {
+    char problem[512];
+    char driver[16];  /* the newest CUDA that the driver knows */
+    char runtime[16]; /* that the plug-in was built with */
+    int n_devices;
+    struct cuda_device device[CUDA_MAX_DEVICES];
+    int n_libraries;
+    struct cuda_library library[CUDA_MAX_LIBRARIES];
+};
+
+/* Never fails. */
+void einthoven_cuda_report(struct cuda_report *report);
+typedef void cuda_plugin_report_fn(struct cuda_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
