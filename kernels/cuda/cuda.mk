@@ -13,7 +13,7 @@ CUDA_LIBS   = $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/x86
 CUDA_GEN   := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) \
               -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 CUDA_FLAGS  = -std=c++17 -I. -Icore -Ikernels -Ikernels/cuda $(NVCCFLAGS) $(CUDA_GEN) -Werror all-warnings -Xptxas -v \
-              -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wundef
+              -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra
 CUDA_KEY    = $(shell printf '%s' '$(NVCC) $(shell $(NVCC) --version 2>/dev/null | tail -n 1) $(CUDA_FLAGS)' | cksum | cut -d' ' -f1)
 # Looked up only when nvcc is to run.
 CUDA_OBJ    = $(eval CUDA_OBJ := $(BUILD)/cuda-$(CUDA_KEY))$(CUDA_OBJ)
