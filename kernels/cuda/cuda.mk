@@ -58,7 +58,7 @@ EMU_KERNEL_tsan  := -fsanitize=thread
 EMU_SAN_asan     := $(ASAN)
 EMU_SAN_tsan     := -fsanitize=thread
 EMU_WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Wno-unknown-pragmas -Werror
-EMU_CXXFLAGS ?= -O2 -g
+EMU_CXXFLAGS ?= $(if $(EMU_SAN_$(EMU_MODE)),-O1,-O2) -g1
 EMU_ALL     := -x c++ -std=c++17 -D_GNU_SOURCE -DEINTHOVEN_EMU -I. -Itests/emu $(EMU_WARN) -fno-math-errno -ffp-contract=off \
                -fPIC -pthread $(EMU_CXXFLAGS) $(EMU_FLAGS_$(EMU_MODE))
 EMU_KEY     := $(shell printf '%s' '$(CXX) $(shell $(CXX) --version 2>/dev/null | head -n 1) $(EMU_ALL) $(EMU_KERNEL_$(EMU_MODE))' | cksum | cut -d' ' -f1)

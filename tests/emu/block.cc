@@ -314,6 +314,7 @@ static void begin_block(struct emu_running *b) {
         t->lane = i % 32;
         t->stack = NULL;
         t->copies.clear();
+        t->first_copy = 0;
         t->groups = 0;
         t->warp->lane[t->lane] = t;
     }

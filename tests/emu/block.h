@@ -29,6 +29,7 @@ struct emu_fiber : emu_thread {
     const char *file; /* where it waits */
     int line;
     std::vector<struct emu_copy> copies;
+    size_t first_copy; /* those before it are done */
     unsigned groups; /* committed */
 };
 

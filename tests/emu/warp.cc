@@ -189,20 +189,21 @@ static void keep(struct emu_fiber *t, const struct emu_copy *c) {
 #if EMU_TSAN
     AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
 #endif
+    if (t->first_copy > 64) {
+        t->copies.erase(t->copies.begin(), t->copies.begin() + (ptrdiff_t)t->first_copy);
+        t->first_copy = 0;
+    }
     t->copies.push_back(*c);
 #if EMU_TSAN
     AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
 #endif
 }
 
-static void forget(struct emu_fiber *t, size_t n) {
-#if EMU_TSAN
-    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
-#endif
-    t->copies.erase(t->copies.begin(), t->copies.begin() + (ptrdiff_t)n);
-#if EMU_TSAN
-    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
-#endif
+static bool same16(const void *a, const void *b) {
+    uint64_t x[2], y[2];
+    memcpy(x, a, 16);
+    memcpy(y, b, 16);
+    return x[0] == y[0] && x[1] == y[1];
 }
 
 void emu_cp16(void *dst, const void *src, bool ok, EMU_PLACE_ARG) {
@@ -229,15 +230,21 @@ void emu_cp_commit(void) {
 
 void emu_cp_wait(int n, EMU_PLACE_ARG) {
     struct emu_fiber *t = emu_fiber_now();
-    size_t done = 0;
+    size_t done = t->first_copy;
     while (done < t->copies.size() && t->copies[done].group + (unsigned)n < t->groups) {
         const struct emu_copy *c = &t->copies[done++];
-        if (c->ok && memcmp(c->src, c->data, 16) != 0)
-            emu_fail("cp_wait at %s:%d: the source of a copy has changed", EMU_HERE);
+        if (c->ok) {
+            if (EMU_TSAN) emu_note_read(c->src, 16, EMU_PC);
+            if (!same16(c->src, c->data))
+                emu_fail("cp_wait at %s:%d: the source of a copy has changed", EMU_HERE);
+        }
         emu_note_write(c->dst, 16, EMU_PC);
         memcpy(c->dst, c->data, 16);
     }
-    forget(t, done);
+    t->first_copy = done;
+    if (done != t->copies.size()) return;
+    t->copies.clear();
+    t->first_copy = 0;
 }
 
 /* ---- atomics, in no order with other accesses ---- */
