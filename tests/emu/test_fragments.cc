@@ -204,6 +204,7 @@ static void operands_from_shared_memory(void) {
 static __global__ void ring_kernel(const float *in, float *out, int n) {
     SHARED(float, s, 2 * 32 * 4);
     const int t = thread();
+    out += 32 * (n + 1) * (int)blockIdx.x;
     cp16(&s[4 * t], &in[4 * t], true);
     cp_commit();
     for (int i = 0; i < n; i++) {
@@ -221,14 +222,17 @@ static __global__ void ring_kernel(const float *in, float *out, int n) {
 }
 
 static void copies_arrive_group_by_group(void) {
-    enum { n = 5 };
-    float in[128 * n], out[32 * (n + 1)] = {};
+    enum { n = 5, blocks = 3, each = 32 * (n + 1) };
+    float in[128 * n], out[blocks * each] = {};
     for (int i = 0; i < 128 * n; i++) in[i] = (float)(i + 1);
-    float *din = on_device(in, 128 * n), *dout = on_device(out, 32 * (n + 1));
-    LAUNCH(ring_kernel, 1, 32, 0, 0, din, dout, n);
-    to_host(out, dout, 32 * (n + 1));
-    for (int i = 0; i < 32 * n; i++) CHECK(out[i] == (float)(i / 32 * 128 + 4 * (31 - i % 32) + 1));
-    for (int i = 0; i < 32; i++) CHECK(out[32 * n + i] == 0.0f);
+    float *din = on_device(in, 128 * n), *dout = on_device(out, blocks * each);
+    LAUNCH(ring_kernel, blocks, 32, 0, 0, din, dout, n);
+    to_host(out, dout, blocks * each);
+    for (int i = 0; i < blocks * each; i++) {
+        const int step = i % each / 32;
+        CHECK(out[i] == (step == n ? 0.0f : (float)(step * 128 + 4 * (31 - i % 32) + 1)));
+    }
+    cudaFree(din);
 }
 
 /* ---- shuffles and votes ---- */
