@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Families of the case table: convolution, linear layer, squeeze and excitation, and the fused act_conv. */
+ * Families of the case table: convolution, linear layer, squeeze and excitation. */
 #include "kernels/case_plan.h"
 
 /* ------------------------------------------------------------------ conv: B, L, C, Cout, K, S, G; PLAIN BF16 */
@@ -29,7 +29,7 @@ static void conv_plan(const struct op_case *c, struct case_plan *plan) {
 }
 
 static size_t conv_ws(const struct case_call *r) {
-    return r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c));
+    return r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c), 0, 1);
 }
 
 static enum ecg_status conv_fwd(const struct case_call *r) {
@@ -164,121 +164,3 @@ static enum ecg_status se_bwd(const struct case_call *r) {
 
 static const struct op_step se_steps[] = {{"se_fwd", 0, se_fwd}, {"se_bwd", 1, se_bwd}};
 CASE_FAMILY(se, se_plan, se_ws, se_steps);
-
-/* ------------------------------------------------------------------ act_conv: as conv; FOLD SWISH DROP ADD
- * STATS Y_MEAN FROZEN NO_DN PLAIN BF16. The last step takes dn through the folded normalisation, dx = dn*scale, so
- * that differences by x can be compared; not in bf16, where none are taken. */
-
-enum {
-    AC_X,
-    AC_SCALE,
-    AC_SHIFT,
-    AC_W,
-    AC_B,
-    AC_Y,
-    AC_MEAN,
-    AC_VAR,
-    AC_Y_MEAN,
-    AC_DY,
-    AC_DN,
-    AC_DW,
-    AC_DB,
-    AC_ZERO,
-    AC_DX
-};
-
-static void act_conv_inputs(const struct op_case *c, struct case_plan *plan) {
-    const struct ops_conv s = case_conv(c);
-    const int frozen = c->flags & CASE_FROZEN, no_dn = c->flags & CASE_NO_DN;
-    const size_t n_fold = c->flags & CASE_FOLD ? (size_t)s.Cin : 0;
-
-    struct case_buffer *x = case_input(plan, AC_X, "x", (size_t)s.B * s.Lin * s.Cin);
-    case_per_sample(x);
-    x->gradient = no_dn || c->flags & CASE_BF16 ? CASE_NONE : AC_DX;
-    case_range(case_input(plan, AC_SCALE, "scale", n_fold), 0.5, 1.5);
-    case_input(plan, AC_SHIFT, "shift", n_fold);
-    case_range(case_input(plan, AC_ZERO, "zero", n_fold), 0, 0);
-    case_input(plan, AC_W, "w", (size_t)s.Cout * (s.Cin / s.G) * s.K)->gradient =
-        frozen ? CASE_NONE : AC_DW;
-    case_input(plan, AC_B, "b", c->flags & CASE_PLAIN ? 0 : (size_t)s.Cout)->gradient =
-        frozen ? CASE_NONE : AC_DB;
-    case_per_sample(case_input(plan, AC_DY, "dy", (size_t)s.B * s.Lout * s.Cout));
-}
-
-/* Bound of |act(x)| where it has to be rounded; 0 where it is x itself. */
-static double act_conv_factor(const struct op_case *c) {
-    if (!(c->flags & (CASE_FOLD | CASE_SWISH | CASE_DROP))) return 0;
-    return (c->flags & CASE_FOLD ? 2.5 : 1) / (c->flags & CASE_DROP ? 0.75 : 1);
-}
-
-/* What is particular about a bf16 case. Weights and dy lie in [-1, 1], so no product is larger than act(x). */
-static void act_conv_roundings(const struct op_case *c, struct case_plan *plan) {
-    const struct ops_conv s = case_conv(c);
-    const size_t n_x = (size_t)s.B * s.Lin * s.Cin, rows = (size_t)s.B * s.Lout;
-
-    case_activations(c, plan, AC_X, AC_Y, AC_DY, AC_DN, CASE_NONE);
-    case_rounded_factors(c, &plan->buffer[AC_Y], act_conv_factor(c), n_x);
-    case_rounded_factors(c, &plan->buffer[AC_DW], act_conv_factor(c), n_x);
-    plan->buffer[AC_DN].hands_on = (c->flags & CASE_BF16) != 0;
-    case_mean_of(c, &plan->buffer[AC_MEAN], AC_Y, rows, 1);
-    case_mean_of(c, &plan->buffer[AC_VAR], AC_Y, rows, 2);
-    case_mean_of(c, &plan->buffer[AC_Y_MEAN], AC_Y, (size_t)s.Lout, 1);
-}
-
-static void act_conv_plan(const struct op_case *c, struct case_plan *plan) {
-    const struct ops_conv s = case_conv(c);
-    const size_t n_y = (size_t)s.B * s.Lout * s.Cout, rows = (size_t)s.B * s.Lout;
-    const size_t n_x = (size_t)s.B * s.Lin * s.Cin, Co = (size_t)s.Cout;
-    const size_t terms = (size_t)(s.Cin / s.G) * s.K, back = (size_t)(s.Cout / s.G) * s.K;
-    const size_t n_dx = c->flags & CASE_NO_DN ? 0 : n_x, trained = c->flags & CASE_FROZEN ? 0 : 1;
-    const size_t n_stats = c->flags & CASE_STATS ? Co : 0;
-
-    act_conv_inputs(c, plan);
-    struct case_buffer *y = case_output(plan, AC_Y, "y", n_y, terms);
-    case_per_sample(y);
-    y->upstream = AC_DY;
-    case_output(plan, AC_MEAN, "mean", n_stats, rows + terms)->scale = 1;
-    case_output(plan, AC_VAR, "var", n_stats, rows + terms)->scale = 1;
-    struct case_buffer *y_mean =
-        case_output(plan, AC_Y_MEAN, "y_mean", c->flags & CASE_Y_MEAN ? s.B * Co : 0, terms);
-    case_per_sample(y_mean);
-    y_mean->scale = 1;
-    if (c->flags & CASE_ADD)
-        case_updated(plan, AC_DN, "dn", n_dx, back);
-    else
-        case_output(plan, AC_DN, "dn", n_dx, back);
-    case_per_sample(&plan->buffer[AC_DN]);
-    case_per_sample(case_output(plan, AC_DX, "dx", c->flags & CASE_BF16 ? 0 : n_dx, back));
-    case_updated(plan, AC_DW, "dw", Co * terms * trained, rows);
-    case_updated(plan, AC_DB, "db", c->flags & CASE_PLAIN ? 0 : Co * trained, rows);
-    act_conv_roundings(c, plan);
-    plan->work = (double)n_y * (double)terms + 10.0 * (double)n_x;
-}
-
-static enum ecg_status act_conv_fwd(const struct case_call *r) {
-    const struct ops_act act = case_act(r, r->p[AC_SCALE], r->p[AC_SHIFT]);
-    return r->ops->act_conv_fwd(r->dev, case_dtype(r->c), case_conv(r->c), &act, r->p[AC_X],
-                                r->p[AC_W], r->p[AC_B], r->p[AC_Y], r->p[AC_MEAN], r->p[AC_VAR],
-                                r->p[AC_Y_MEAN], r->ws);
-}
-
-static enum ecg_status act_conv_bwd(const struct case_call *r) {
-    const struct ops_act act = case_act(r, r->p[AC_SCALE], r->p[AC_SHIFT]);
-    return r->ops->act_conv_bwd(r->dev, case_dtype(r->c), case_conv(r->c), &act, r->p[AC_X],
-                                r->p[AC_W], r->p[AC_DY], r->p[AC_DW], r->p[AC_DB],
-                                (r->c->flags & CASE_ADD) != 0, r->p[AC_DN], r->ws);
-}
-
-static enum ecg_status act_conv_dx(const struct case_call *r) {
-    const struct ops_act through = {.scale = r->p[AC_SCALE], .shift = r->p[AC_ZERO]};
-    const struct ops_blc in = {r->c->B, r->c->L, r->c->C};
-    if (!r->p[AC_DX]) return ECG_OK;
-    return r->ops->act_fwd(r->dev, case_dtype(r->c), in, &through, r->p[AC_DN], r->p[AC_DX]);
-}
-
-static const struct op_step act_conv_steps[] = {
-    {"act_conv_fwd", 0, act_conv_fwd},
-    {"act_conv_bwd", 1, act_conv_bwd},
-    {"act_fwd", 1, act_conv_dx},
-};
-CASE_FAMILY(act_conv, act_conv_plan, conv_ws, act_conv_steps);

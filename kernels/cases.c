@@ -30,13 +30,20 @@
             CASE_SWISH | CASE_FOLD | CASE_STATS | CASE_Y_MEAN | dtype),                            \
         ROW(act_conv, 2, L, 32, 32, 16, 2, 2,                                                      \
             CASE_SWISH | CASE_FOLD | CASE_DROP | CASE_STATS | dtype),                              \
-        ROW(act_conv, 3, L, 32, 32, 16, 1, 2, CASE_SWISH | CASE_DROP | CASE_ADD | dtype),          \
+        ROW(act_conv, 3, L, 32, 32, 16, 1, 2, CASE_SWISH | CASE_DROP | CASE_SIDE | dtype),         \
         ROW(act_conv, 2, L, 64, 12, 1, 1, 1, CASE_FOLD | CASE_Y_MEAN | CASE_PLAIN | dtype),        \
         ROW(act_conv, 2, L, 12, 16, 16, 2, 1, CASE_NO_DN | CASE_STATS | dtype),                    \
         ROW(act_conv, 2, L, 16, 16, 3, 3, 1, CASE_SWISH | CASE_FROZEN | dtype),                    \
-        ROW(act_conv, 1, L, 16, 3, 1, 1, 1, CASE_ADD | dtype),                                     \
+        ROW(act_conv, 1, L, 16, 3, 1, 1, 1, CASE_SIDE | CASE_PACKED | dtype),                      \
         ROW(act_conv, 2, L, 5, 7, 3, 2, 1,                                                         \
-            CASE_SWISH | CASE_FOLD | CASE_DROP | CASE_ADD | CASE_STATS | CASE_Y_MEAN | dtype),
+            CASE_SWISH | CASE_FOLD | CASE_DROP | CASE_BRANCH | CASE_STATS | CASE_Y_MEAN | dtype),  \
+        ROW(act_conv, 2, L, 32, 48, 1, 1, 1, CASE_DROP | CASE_SIDE | CASE_PACKED | dtype),         \
+        ROW(act_conv, 3, L, 48, 48, 1, 1, 1,                                                       \
+            CASE_SWISH | CASE_BRANCH | CASE_PACKED | CASE_Y_MEAN | dtype),                         \
+        ROW(act_conv, 2, L, 48, 48, 16, 2, 3,                                                      \
+            CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_STATS | dtype),                            \
+        ROW(act_conv, 2, L, 6, 9, 5, 3, 3,                                                         \
+            CASE_PACKED | CASE_BRANCH | CASE_SIDE | CASE_Y_MEAN | dtype),
 
 #define NORM_AT(L, flags)                                                                          \
     ROW(norm, 2, L, 16, 0, 0, 0, 0, flags), ROW(norm, 3, L, 3, 0, 0, 0, 0, flags | CASE_ADD),      \
@@ -91,8 +98,9 @@
 /* A block of Net1D at width C and input length L with stride S: its three convolutions and its tail. */
 #define BLOCK_AT(L, C, S, dtype)                                                                   \
     ROW(act_conv, 1, L, C, C, 1, 1, 1, CASE_SWISH | CASE_FOLD | CASE_STATS | dtype),               \
-        ROW(act_conv, 2, L, C, C, 16, S, C / 16, CASE_SWISH | dtype),                              \
-        ROW(act_conv, 2, L, C, C, 1, 1, 1, CASE_SWISH | CASE_Y_MEAN | dtype),                      \
+        ROW(act_conv, 2, L, C, C, 16, S, C / 16, CASE_SWISH | CASE_PACKED | dtype),                \
+        ROW(act_conv, 2, L, C, C, 1, 1, 1,                                                         \
+            CASE_SWISH | CASE_PACKED | CASE_BRANCH | CASE_Y_MEAN | dtype),                         \
         ROW(shortcut, 2, L, C, C, 0, S, 0, dtype),
 
 /* The network's real shapes at 12 x 5000: what it reads, the stem with 12 leads and with one, all blocks, and the
@@ -105,7 +113,7 @@
             BLOCK_AT(625, 64, 2, dtype) BLOCK_AT(313, 64, 2, dtype) BLOCK_AT(157, 160, 2, dtype)   \
                 BLOCK_AT(79, 160, 2, dtype) BLOCK_AT(40, 160, 2, dtype)                            \
                     BLOCK_AT(20, 400, 1, dtype)                                                    \
-                        ROW(act_conv, 2, 625, 64, 160, 1, 1, 1, CASE_SWISH | dtype),               \
+                        ROW(act_conv, 2, 625, 64, 160, 1, 1, 1, CASE_SWISH | CASE_SIDE | dtype),   \
         ROW(shortcut, 2, 313, 64, 160, 0, 2, 0, dtype),
 
 #define ALL_IN(dtype)                                                                              \
@@ -133,9 +141,9 @@ const struct op_case *cases_table(size_t *n) {
     return rows;
 }
 
-static const char *const flag_names[] = {"fold",  "swish",   "drop",    "add",    "in-place",
-                                         "plain", "stats",   "ymean",   "frozen", "no-dn",
-                                         "ties",  "extreme", "variant", "bf16"};
+static const char *const flag_names[] = {
+    "fold",  "swish", "drop",    "add",     "in-place", "plain",      "stats",  "ymean",  "frozen",
+    "no-dn", "ties",  "extreme", "variant", "bf16",     "degenerate", "packed", "branch", "side"};
 
 static void append(char *label, size_t n, const char *text, int value) {
     size_t used = 0;
@@ -155,6 +163,6 @@ void cases_label(const struct op_case *c, char *label, size_t n) {
         if (values[i] > 0) append(label, n, names[i], values[i]);
     }
     for (size_t i = 0; i < sizeof(flag_names) / sizeof(flag_names[0]); i++) {
-        if (c->flags & 1 << i) append(label, n, flag_names[i], -1);
+        if (c->flags & 1 << i & ~CASE_DEGENERATE) append(label, n, flag_names[i], -1);
     }
 }

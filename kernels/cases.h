@@ -39,7 +39,10 @@ enum case_flag {
         1 << 11, /* loss: logits up to 1e4; norm: a mean of 100 sd; pointwise: up to 200 */
     CASE_VARIANT = 1 << 12,   /* hill: focal margin; adam: decoupled */
     CASE_BF16 = 1 << 13,      /* activations are bf16, else fp32 */
-    CASE_DEGENERATE = 1 << 14 /* differences in float mean nothing here: no gradient check */
+    CASE_DEGENERATE = 1 << 14, /* differences in float mean nothing here: no gradient check */
+    CASE_PACKED = 1 << 15,     /* act_conv: weights packed before */
+    CASE_BRANCH = 1 << 16,     /* act_conv: a gate and, by Y_MEAN, a mean behind it */
+    CASE_SIDE = 1 << 17        /* act_conv: a shortcut beside it */
 };
 
 struct op_family;
@@ -86,6 +89,7 @@ struct case_buffer {
     int bf16;          /* activation: two bytes an element, filled with rounded numbers */
     double product;    /* output: bound of one product with a factor act(x), whose rounding may flip; 0: none */
     size_t n_factors;  /* output with a `product`: numbers act(x) of the whole case */
+    double beside;     /* output: bound of what an entry adds inside itself to a number that it hands on */
     int hands_on;      /* output: the entry hands on a number inside itself, unrounded if it likes */
     int mean_of;       /* output: index of the bf16 buffer that it is the mean or variance of, or CASE_NONE */
     size_t mean_rows;  /* how many elements of that buffer go into one of this */

@@ -70,6 +70,7 @@ static struct tolerance tolerance_of(const struct case_run *oracle, int at, doub
     }
     if (b->hands_on) {
         t.handed = COMPARE_ULP / 2;
+        t.fixed += t.handed * b->beside;
         t.nmse += COMPARE_NMSE_BF16;
     }
     if (b->mean_of != CASE_NONE) {

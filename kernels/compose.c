@@ -37,12 +37,17 @@ static enum ecg_status too_small(const char *op, struct ops_ws ws) {
     return ecg_fail(ECG_ERR_FAIL, "%s: scratch memory is too small (%zu bytes left)", op, ws.n);
 }
 
-static size_t act_bytes(enum ops_dtype dtype, struct ops_conv s) {
+static size_t in_bytes(enum ops_dtype dtype, struct ops_conv s) {
     return round_up((size_t)s.B * s.Lin * s.Cin * dtype_size(dtype));
 }
 
-size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, size_t primitives_ws) {
-    return act_bytes(dtype, s) + primitives_ws;
+static size_t out_bytes(enum ops_dtype dtype, struct ops_conv s) {
+    return round_up((size_t)s.B * s.Lout * s.Cout * dtype_size(dtype));
+}
+
+size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, int backward,
+                           size_t primitives_ws) {
+    return in_bytes(dtype, s) + (backward ? out_bytes(dtype, s) : 0) + primitives_ws;
 }
 
 size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws) {
@@ -50,9 +55,11 @@ size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws) {
            linear_ws;
 }
 
-static size_t compose_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s) {
+static size_t compose_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                              int packed, int backward) {
+    (void)packed;
     const struct ops_blc y = {s.B, s.Lout, s.Cout};
-    return ops_compose_conv_ws(dtype, s, table_of(dev)->norm_ws(dev, y));
+    return ops_compose_conv_ws(dtype, s, backward, table_of(dev)->norm_ws(dev, y));
 }
 
 static size_t compose_linear_ws(struct ops_dev *dev, int M, int K, int N) {
@@ -71,14 +78,39 @@ static size_t compose_se_ws(struct ops_dev *dev, int B, int C, int H) {
                              larger(t->linear_ws(dev, B, C, H), t->linear_ws(dev, B, H, C)));
 }
 
+static size_t packs_nothing(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                            int backward) {
+    (void)dev, (void)dtype, (void)s, (void)backward;
+    return 0;
+}
+
+static enum ecg_status pack_nothing(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
+                                    const struct ops_pack *list, struct ops_ws ws) {
+    (void)dev, (void)dtype, (void)n, (void)list, (void)ws;
+    return ECG_OK;
+}
+
+enum ecg_status ops_compose_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                   const struct ops_branch *branch, const void **dy,
+                                   struct ops_ws *ws) {
+    if (!branch) return ECG_OK;
+    void *dh = take(ws, out_bytes(dtype, s));
+    if (!dh) return too_small("act_conv_bwd", *ws);
+    TRY(table_of(dev)->branch_bwd(dev, dtype, (struct ops_blc){s.B, s.Lout, s.Cout}, *dy,
+                                  branch->gate, branch->dm, dh));
+    *dy = dh;
+    return ECG_OK;
+}
+
 static enum ecg_status compose_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype,
                                             struct ops_conv s, const struct ops_act *act,
-                                            const void *x, const float *w, const float *b, void *y,
-                                            float *mean, float *var, float *y_mean,
-                                            struct ops_ws ws) {
+                                            const void *x, const float *w, const void *packed,
+                                            const float *b, void *y, float *mean, float *var,
+                                            float *y_mean, struct ops_ws ws) {
     const struct ops *t = table_of(dev);
     const struct ops_blc in = {s.B, s.Lin, s.Cin}, out = {s.B, s.Lout, s.Cout};
-    void *a = take(&ws, act_bytes(dtype, s)); /* (B, Lin, Cin) */
+    void *a = take(&ws, in_bytes(dtype, s)); /* (B, Lin, Cin) */
+    (void)packed;
     if (!a) return too_small("act_conv_fwd", ws);
 
     TRY(t->act_fwd(dev, dtype, in, act, x, a));
@@ -90,23 +122,25 @@ static enum ecg_status compose_act_conv_fwd(struct ops_dev *dev, enum ops_dtype 
 
 static enum ecg_status compose_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype,
                                             struct ops_conv s, const struct ops_act *act,
-                                            const void *x, const float *w, const void *dy,
-                                            float *dw, float *db, int add, void *dn,
-                                            struct ops_ws ws) {
+                                            const void *x, const float *w, const void *packed,
+                                            const void *dy, const struct ops_branch *branch,
+                                            float *dw, float *db, const struct ops_side *side,
+                                            void *dn, struct ops_ws ws) {
     const struct ops *t = table_of(dev);
     const struct ops_blc in = {s.B, s.Lin, s.Cin};
-    void *a = take(&ws, act_bytes(dtype, s)); /* (B, Lin, Cin): first act(x), then its gradient */
+    void *a = take(&ws, in_bytes(dtype, s)); /* (B, Lin, Cin): first act(x), then its gradient */
+    (void)packed;
     if (!a) return too_small("act_conv_bwd", ws);
 
+    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
     if (dw) {
         TRY(t->act_fwd(dev, dtype, in, act, x, a));
         TRY(t->conv_bwd_w(dev, dtype, s, a, dy, dw, db, ws));
     }
-    if (dn) {
-        TRY(t->conv_bwd_x(dev, dtype, s, dy, w, a, ws));
-        TRY(t->act_bwd(dev, dtype, in, act, x, a, add, dn));
-    }
-    return ECG_OK;
+    if (!dn) return ECG_OK;
+    TRY(t->conv_bwd_x(dev, dtype, s, dy, w, a, ws));
+    if (side) TRY(t->shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
+    return t->act_bwd(dev, dtype, in, act, x, a, side != NULL, dn);
 }
 
 static enum ecg_status compose_se_fwd(struct ops_dev *dev, int B, int C, int H, const float *m,
@@ -149,6 +183,8 @@ void ops_compose(struct ops *t) {
     if (!t->linear_ws) t->linear_ws = compose_linear_ws;
     if (!t->norm_ws) t->norm_ws = compose_norm_ws;
     if (!t->se_ws) t->se_ws = compose_se_ws;
+    if (!t->conv_packed_bytes) t->conv_packed_bytes = packs_nothing;
+    if (!t->conv_pack) t->conv_pack = pack_nothing;
     if (!t->act_conv_fwd) t->act_conv_fwd = compose_act_conv_fwd;
     if (!t->act_conv_bwd) t->act_conv_bwd = compose_act_conv_bwd;
     if (!t->se_fwd) t->se_fwd = compose_se_fwd;

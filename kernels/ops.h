@@ -73,6 +73,28 @@ struct ops_act {
     uint64_t sample0; /* place of this micro-batch's first sample in the step's batch */
 };
 
+/* A convolution's weights w in the order in which the backend's kernels read them, for as long as w does not change;
+ * `backward`: those of the data gradient as well. */
+struct ops_pack {
+    struct ops_conv s;
+    const float *w;
+    int backward;
+    void *packed; /* conv_packed_bytes */
+};
+
+/* What a gate and its mean make of dy, the gradient at y = gate*h + ...: that at h is gate*dy + dm/L (branch_bwd). */
+struct ops_branch {
+    const float *gate, *dm; /* (B, C) each, of dy's shape */
+};
+
+/* A shortcut from a convolution's input x to y, of shape s and stride S: what it adds to the gradient at x
+ * (shortcut_bwd). */
+struct ops_side {
+    struct ops_blc s;
+    int S;
+    const void *dy;
+};
+
 enum ops_normalize { OPS_NORM_RECORD, OPS_NORM_LEAD, OPS_NORM_NONE };
 
 /* Losses per known entry; z a logit, t its target, p = sigmoid(z). Unknown: label 255, target NaN. kernels/loss.h has
@@ -233,23 +255,34 @@ struct ops {
 
     /* ---------------------------------------------------------------- fused entries */
 
-    /* Bytes of scratch that any entry with a `ws` needs for this convolution (both levels, all passes). */
-    size_t (*conv_ws)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+    /* Bytes of scratch that any entry with a `ws` needs for this convolution (both levels; `backward`: of all passes, else of forward passes); `packed`: those of
+     * act_conv_* with packed weights, and of packing them. */
+    size_t (*conv_ws)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed, int backward);
     size_t (*linear_ws)(struct ops_dev *dev, int M, int K, int N);
     size_t (*norm_ws)(struct ops_dev *dev, struct ops_blc s);
 
-    /* y = conv(act(x), w) + b. Optional on the way out: mean, var (Cout): norm_stats of y, =, both or none;
-     * y_mean (B,Cout): mean over Lout of y, =, or NULL. */
+    /* Bytes of a convolution's packed weights; 0: this backend reads w as it is, and `packed` is NULL. */
+    size_t (*conv_packed_bytes)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                int backward);
+    /* Packs the weights of n convolutions; ws as large as conv_ws of any of them, packed. */
+    enum ecg_status (*conv_pack)(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
+                                 const struct ops_pack *list, struct ops_ws ws);
+
+    /* y = conv(act(x), w) + b; packed: w packed, or NULL. Optional on the way out: mean, var (Cout): norm_stats of y,
+     * =, both or none; y_mean (B,Cout): mean over Lout of y, =, or NULL. */
     enum ecg_status (*act_conv_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                     const struct ops_act *act, const void *x, const float *w,
-                                    const float *b, void *y, float *mean, float *var, float *y_mean,
-                                    struct ops_ws ws);
-    /* Backward of the same: dw +=, db +=; dn = act_bwd(conv_bwd_x(dy)) (`add`: dn +=); dn NULL: not wanted;
-     * dw NULL: weights frozen, not wanted (db too). */
+                                    const void *packed, const float *b, void *y, float *mean,
+                                    float *var, float *y_mean, struct ops_ws ws);
+    /* Backward of the same. `branch` (or NULL) stands between dy and y: the gradient at y is branch_bwd(dy). dw +=,
+     * db +=; dn = act_bwd(conv_bwd_x(gradient at y)), and `side` (or NULL; only where act has no scale, dn
+     * being the gradient at x) adds shortcut_bwd(x, side->dy) to it; dn NULL: not wanted; dw NULL: weights frozen, not wanted (db
+     * too). packed: w packed with `backward`, or NULL. */
     enum ecg_status (*act_conv_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                     const struct ops_act *act, const void *x, const float *w,
-                                    const void *dy, float *dw, float *db, int add, void *dn,
-                                    struct ops_ws ws);
+                                    const void *packed, const void *dy,
+                                    const struct ops_branch *branch, float *dw, float *db,
+                                    const struct ops_side *side, void *dn, struct ops_ws ws);
 
     /* Squeeze and excitation: gate = sigmoid(fc2(swish(fc1(m)))), m(B,C), hidden H. z(B,H) keeps fc1's output
      * for backward. w1 (H,C), w2 (C,H). */
@@ -269,8 +302,12 @@ struct ops {
  * se_ws that leaves act_conv_* or se_* to the composition must count what the composition takes, with these:
  * primitives_ws is what the largest of the primitives called (conv, norm_stats; linear) needs for itself. */
 void ops_compose(struct ops *t);
-size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, size_t primitives_ws);
+size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, int backward, size_t primitives_ws);
 size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws);
+/* The gradient at y in memory from the front of ws where there is a branch, else dy itself. */
+enum ecg_status ops_compose_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                   const struct ops_branch *branch, const void **dy,
+                                   struct ops_ws *ws);
 
 const struct ops *ops_ref(void); /* kernels/ref: naive loops, double sums, the oracle */
 const struct ops *ops_cpu(void); /* kernels/cpu: the embedded default */

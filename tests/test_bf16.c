@@ -287,10 +287,10 @@ static void composed(void) {
 
     for (uint32_t i = 0; i < N_PAIRS; i++) p[i] = numbers(i == Y || i == Y2 ? 136 : 170, i);
     if (!CHECK_OK(ref->open(&dev, 1))) return;
-    struct ops_ws ws = {.n = ref->conv_ws(dev, OPS_BF16, s)};
+    struct ops_ws ws = {.n = ref->conv_ws(dev, OPS_BF16, s, 0, 1)};
     if (!CHECK_OK(mem_alloc(&ws.p, ws.n, 1))) return;
-    CHECK_OK(ref->act_conv_fwd(dev, OPS_BF16, s, &act, p[X].h, w.f, NULL, p[Y].h, mean[0], var[0],
-                               m[0], ws));
+    CHECK_OK(ref->act_conv_fwd(dev, OPS_BF16, s, &act, p[X].h, w.f, NULL, NULL, p[Y].h, mean[0],
+                               var[0], m[0], ws));
     CHECK_OK(ref->act_fwd(dev, OPS_BF16, in, &act, p[X].h, p[A].h));
     CHECK_OK(ref->conv_fwd(dev, OPS_BF16, s, p[A].h, w.f, NULL, p[Y2].h, no_ws));
     CHECK_OK(ref->norm_stats(dev, OPS_BF16, out, p[Y2].h, mean[1], var[1], no_ws));
@@ -299,8 +299,8 @@ static void composed(void) {
     check_equal(mean[0], mean[1], 4, "mean");
     check_equal(var[0], var[1], 4, "var");
     check_equal(m[0], m[1], 8, "y_mean");
-    CHECK_OK(ref->act_conv_bwd(dev, OPS_BF16, s, &act, p[X].h, w.f, p[Y].h, dw[0], db[0], 0,
-                               p[DN].h, ws));
+    CHECK_OK(ref->act_conv_bwd(dev, OPS_BF16, s, &act, p[X].h, w.f, NULL, p[Y].h, NULL, dw[0],
+                               db[0], NULL, p[DN].h, ws));
     CHECK_OK(ref->conv_bwd_w(dev, OPS_BF16, s, p[A].h, p[Y].h, dw[1], db[1], no_ws));
     CHECK_OK(ref->conv_bwd_x(dev, OPS_BF16, s, p[Y].h, w.f, p[A].h, no_ws));
     CHECK_OK(ref->act_bwd(dev, OPS_BF16, in, &act, p[X].h, p[A].h, 0, p[DN2].h));

@@ -24,8 +24,8 @@ static const struct op_case fused_case = {&family_act_conv,
                                           5,
                                           1,
                                           2,
-                                          CASE_SWISH | CASE_FOLD | CASE_DROP | CASE_ADD |
-                                              CASE_STATS | CASE_Y_MEAN | CASE_BF16};
+                                          CASE_SWISH | CASE_DROP | CASE_SIDE | CASE_STATS |
+                                              CASE_Y_MEAN | CASE_BF16};
 
 static struct compare_result compare(const struct op_case *c, const struct ops *ops) {
     struct compare_result result = {0};

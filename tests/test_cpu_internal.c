@@ -99,12 +99,14 @@ static struct result run_conv(const struct ops *ops, struct ops_dev *dev, struct
                                 .seed = 3,
                                 .stream = 5,
                                 .step = 2};
-    struct ops_ws ws = {.n = ops->conv_ws(dev, OPS_F32, s)};
+    struct ops_ws ws = {.n = ops->conv_ws(dev, OPS_F32, s, 0, 1)};
     ws.p = aligned_alloc(MEM_ALIGN, ws.n ? ws.n : MEM_ALIGN);
     memset(ws.p, 0xff, ws.n); /* NaN */
-    CHECK_OK(ops->act_conv_fwd(dev, OPS_F32, s, &act, x, w, b, r.y, r.mean, r.var, r.y_mean, ws));
+    CHECK_OK(
+        ops->act_conv_fwd(dev, OPS_F32, s, &act, x, w, NULL, b, r.y, r.mean, r.var, r.y_mean, ws));
     memset(ws.p, 0xff, ws.n);
-    CHECK_OK(ops->act_conv_bwd(dev, OPS_F32, s, &act, x, w, dy, r.dw, r.db, 1, r.dn, ws));
+    CHECK_OK(
+        ops->act_conv_bwd(dev, OPS_F32, s, &act, x, w, NULL, dy, NULL, r.dw, r.db, NULL, r.dn, ws));
     float *const mine[] = {x, w, b, dy, scale, shift, ws.p};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) free(mine[i]);
     return r;
@@ -262,15 +264,15 @@ static void sample_does_not_depend_on_its_batch(void) {
         float *w = numbers((size_t)alone.Cout * (alone.Cin / alone.G) * alone.K, 4);
         float *m = numbers(PLACES * (size_t)alone.Cout, 5), *m1 = numbers((size_t)alone.Cout, 5);
         const struct ops_act act = {.swish = 1};
-        struct ops_ws ws = {.n = ops_cpu()->conv_ws(dev, OPS_F32, batch)};
-        if (ops_cpu()->conv_ws(dev, OPS_F32, alone) > ws.n)
-            ws.n = ops_cpu()->conv_ws(dev, OPS_F32, alone);
+        struct ops_ws ws = {.n = ops_cpu()->conv_ws(dev, OPS_F32, batch, 0, 0)};
+        if (ops_cpu()->conv_ws(dev, OPS_F32, alone, 0, 0) > ws.n)
+            ws.n = ops_cpu()->conv_ws(dev, OPS_F32, alone, 0, 0);
         ws.p = aligned_alloc(MEM_ALIGN, ws.n);
-        CHECK_OK(
-            ops_cpu()->act_conv_fwd(dev, OPS_F32, batch, &act, x, w, NULL, y, NULL, NULL, m, ws));
+        CHECK_OK(ops_cpu()->act_conv_fwd(dev, OPS_F32, batch, &act, x, w, NULL, NULL, y, NULL, NULL,
+                                         m, ws));
         for (size_t b = 0; b < PLACES; b++) {
-            CHECK_OK(ops_cpu()->act_conv_fwd(dev, OPS_F32, alone, &act, x + b * n_x, w, NULL, y1,
-                                             NULL, NULL, m1, ws));
+            CHECK_OK(ops_cpu()->act_conv_fwd(dev, OPS_F32, alone, &act, x + b * n_x, w, NULL, NULL,
+                                             y1, NULL, NULL, m1, ws));
             CHECK(memcmp(y1, y + b * n_y, n_y * sizeof *y) == 0);
             CHECK(memcmp(m1, m + b * (size_t)alone.Cout, (size_t)alone.Cout * sizeof *m) == 0);
         }

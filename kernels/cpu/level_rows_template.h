@@ -209,15 +209,14 @@ static void widen(size_t n, const uint16_t *x, float *y) {
 #undef STEP
 }
 
-/* What is written lies behind what is still to be read. */
-static void pair_rows(int rows, int cols, float *x) {
+static void pair_rows(int rows, int cols, const float *x, float *pairs) {
     for (ptrdiff_t d = 0; 2 * d < rows; d++) {
         for (ptrdiff_t c = 0; c < cols; c += LEVEL_VECTOR) {
             const float *first = x + 2 * d * cols + c;
             const level_vec second = 2 * d + 1 < rows ? vec_load(first + cols) : vec_set1(0);
             const level_uint lo = __builtin_convertvector(VEC_TO_HALF(vec_load(first)), level_uint),
                              hi = __builtin_convertvector(VEC_TO_HALF(second), level_uint);
-            vec_store(x + d * cols + c, (level_vec)(lo | hi << 16));
+            vec_store(pairs + d * cols + c, (level_vec)(lo | hi << 16));
         }
     }
 }

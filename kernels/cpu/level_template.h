@@ -17,7 +17,7 @@
 enum {
     PANEL = 2 * LEVEL_VECTOR,
     NARROW_ROWS = 2 * LEVEL_TILE_ROWS, /* rows of a tile one vector wide */
-    SUM_ROWS = 64,                     /* rows added in fp32 before they join a double sum */
+    SUM_ROWS = 32,                     /* rows added in fp32 before they join a double sum */
     SUM_COLS = 64                      /* columns summed side by side */
 };
 

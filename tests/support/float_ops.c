@@ -265,10 +265,11 @@ static void stats(const float *y, int C, int c, int from, int to, float *mean, f
 
 static enum ecg_status act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                     const struct ops_act *act, const void *x, const float *w,
-                                    const float *b, void *y, float *mean, float *var, float *y_mean,
-                                    struct ops_ws ws) {
+                                    const void *packed, const float *b, void *y, float *mean,
+                                    float *var, float *y_mean, struct ops_ws ws) {
     if (dtype == OPS_F32)
-        return ops_ref()->act_conv_fwd(dev, dtype, s, act, x, w, b, y, mean, var, y_mean, ws);
+        return ops_ref()->act_conv_fwd(dev, dtype, s, act, x, w, packed, b, y, mean, var, y_mean,
+                                       ws);
     float *from = widened(x, n_in(s)), *a = factors(act, s, from), *sums = floats(n_out(s));
     forward(s, a, w, b, sums);
     for (int c = 0; c < s.Cout; c++) {
@@ -285,14 +286,19 @@ static enum ecg_status act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, s
 
 static enum ecg_status act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                     const struct ops_act *act, const void *x, const float *w,
-                                    const void *dy, float *dw, float *db, int add, void *dn,
-                                    struct ops_ws ws) {
+                                    const void *packed, const void *dy,
+                                    const struct ops_branch *branch, float *dw, float *db,
+                                    const struct ops_side *side, void *dn, struct ops_ws ws) {
     if (dtype == OPS_F32)
-        return ops_ref()->act_conv_bwd(dev, dtype, s, act, x, w, dy, dw, db, add, dn, ws);
+        return ops_ref()->act_conv_bwd(dev, dtype, s, act, x, w, packed, dy, branch, dw, db, side,
+                                       dn, ws);
+    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
     float *from = widened(x, n_in(s)), *a = factors(act, s, from), *d = widened(dy, n_out(s));
     float *da = floats(n_in(s));
     backward(s, a, w, d, da, dw, db);
-    if (dn) through_act(act, input_of(s), from, da, add, dn);
+    if (side)
+        TRY(ops_ref()->shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
+    if (dn) through_act(act, input_of(s), from, da, side != NULL, dn);
     float *const mine[] = {from, a, d, da};
     for (size_t i = 0; i < sizeof(mine) / sizeof(mine[0]); i++) free(mine[i]);
     return ECG_OK;

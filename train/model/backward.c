@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * Net1D backward, from dlogits down to the lowest layer that is trained. Two buffers of the largest activation's size
- * carry the gradients of a block; more lie where activations of the block have been read for the last time:
+ * Net1D backward, from dlogits down to the lowest layer that is trained. Three buffers of the largest activation's size
+ * carry the gradients of a block; one more lies where an activation of the block has been read for the last time:
  *
- *     g[a] = dy          -> (shortcut) g[b] = dy routed to the input
- *                        -> (gate, SE) g[a] = dh3
- *     conv3: g[a] = dh3  -> h3 = dh2
- *     conv2: h3 = dh2    -> g[a] = dh1
- *     conv1: g[a] = dh1  -> g[b] += its part of the input's gradient (with BN by way of h1, which is wide enough:
- *                           a block never narrows)
+ *     g[a] = dy                       -> (gate, SE) the means' gradient
+ *     conv3, behind the gate: g[a]    -> h3 = dh2
+ *     conv2: h3                       -> g[b] = dh1
+ *     conv1, beside the shortcut: g[b] and g[a] -> g[c], the gradient at the block's input
+ *                                     (with BN the shortcut's part first, then conv1's by way of h1, which is wide enough:
+ *                                     a block never narrows)
  *
- * and a and b change places for the block below. So a forward pass serves one backward pass. */
+ * and a and c change places for the block below. So a forward pass serves one backward pass. */
 #include "train/model/plan.h"
 
 static bool trains(const struct tensor *w, const struct tensor *b) {
@@ -37,13 +37,14 @@ static int lowest_layer(const struct net1d_private *p) {
 
 /* Gradient of act(x)'s convolution: dw, db, and dn before the activation (NULL: not wanted). */
 static enum ecg_status conv_bwd(struct net1d *net, const struct net1d_conv *c, int B,
-                                const struct ops_act *act, const void *x, const void *dy, int add,
+                                const struct ops_act *act, const void *x, const void *dy,
+                                const struct ops_branch *branch, const struct ops_side *side,
                                 void *dn) {
     bool train = trains(c->w, c->b);
     return net->ops->act_conv_bwd(net->dev, net->config.precision, plan_conv(c, B), act, x,
-                                  tensors_value(net, c->w), dy,
+                                  tensors_value(net, c->w), c->packed, dy, branch,
                                   train ? tensors_grad(net, c->w) : NULL,
-                                  train ? tensors_grad(net, c->b) : NULL, add, dn, net->p->ws);
+                                  train ? tensors_grad(net, c->b) : NULL, side, dn, net->p->ws);
 }
 
 /* Takes dn, the gradient after normalisation, to the gradient at x: in place, or added to `sum`. Running statistics
@@ -64,52 +65,60 @@ static enum ecg_status norm_bwd(struct net1d *net, const struct net1d_norm *n,
     return net->ops->act_bwd(net->dev, net->config.precision, s, &none, x, dn, 1, sum);
 }
 
-/* dy -> dh3 in place, through gate and SE. */
-static enum ecg_status branch_tail_bwd(struct net1d *net, struct net1d_block *b, int B,
-                                       const struct net1d_pass *pass, void *dy) {
+/* From dy back through gate and SE: what stands between dy and conv3's output. */
+static enum ecg_status gate_bwd(struct net1d *net, struct net1d_block *b, int B,
+                                const struct net1d_pass *pass, const void *dy,
+                                struct ops_branch *branch) {
     struct net1d_private *p = net->p;
     struct ops_blc s = {B, b->Lout, b->Cout};
-    const float *gate = b->gate;
+    *branch = (struct ops_branch){b->gate, p->dm};
     TRY(net->ops->gate_bwd(net->dev, net->config.precision, s, dy, b->h3, p->dgate));
     if (forward_drops_paths(b, pass)) {
-        gate = b->path_gate;
+        branch->gate = b->path_gate;
         TRY(forward_path_factors(net, b, B, pass));
         TRY(forward_path_scale(net, b, B, p->dgate, p->dgate));
     }
     bool train = trains(b->fc1.w, b->fc1.b) || trains(b->fc2.w, b->fc2.b);
-    TRY(net->ops->se_bwd(
+    return net->ops->se_bwd(
         net->dev, B, b->Cout, b->H, b->m, b->z, b->gate, p->dgate, tensors_value(net, b->fc1.w),
         tensors_value(net, b->fc2.w), p->dm, train ? tensors_grad(net, b->fc1.w) : NULL,
         train ? tensors_grad(net, b->fc1.b) : NULL, train ? tensors_grad(net, b->fc2.w) : NULL,
-        train ? tensors_grad(net, b->fc2.b) : NULL, p->ws));
-    return net->ops->branch_bwd(net->dev, net->config.precision, s, dy, gate, p->dm, dy);
+        train ? tensors_grad(net, b->fc2.b) : NULL, p->ws);
 }
 
-/* g[0] = dy on the way in; the gradient at the block's input comes back in g[1] when `go_on`. */
+/* conv1, with the shortcut beside it: g[0] = dy, g[1] = dh1; the gradient at the block's input comes to g[2]. */
+static enum ecg_status entrance_bwd(struct net1d *net, struct net1d_block *b, int B,
+                                    const struct net1d_pass *pass, bool go_on, void *const g[3]) {
+    struct ops_act act = forward_conv_act(net, b, 1, pass);
+    struct ops_side side = {{B, b->Lout, b->Cout}, b->S, g[0]};
+    if (!b->bn1.used)
+        return conv_bwd(net, &b->conv1, B, &act, b->in, g[1], NULL, go_on ? &side : NULL,
+                        go_on ? g[2] : NULL);
+    if (go_on)
+        TRY(net->ops->shortcut_bwd(net->dev, net->config.precision, side.s, b->Lin, b->Cin, b->S,
+                                   b->in, side.dy, g[2]));
+    bool wanted = go_on || norm_trains(&b->bn1);
+    TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[1], NULL, NULL, wanted ? b->h1 : NULL));
+    if (!wanted) return ECG_OK;
+    return norm_bwd(net, &b->bn1, pass, (struct ops_blc){B, b->Lin, b->Cin}, b->in, b->h1,
+                    go_on ? g[2] : NULL);
+}
+
+/* g[0] = dy on the way in; the gradient at the block's input comes back in g[2] when `go_on`. */
 static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B,
-                                 const struct net1d_pass *pass, bool go_on, void *const g[2]) {
-    struct ops_blc in = {B, b->Lin, b->Cin}, mid_in = {B, b->Lin, b->Cmid};
-    struct ops_blc mid = {B, b->Lout, b->Cmid};
+                                 const struct net1d_pass *pass, bool go_on, void *const g[3]) {
     bool is_last = b->index + 1 == net->p->n_blocks; /* its h1, h2, h3 are still there */
     if (net->config.recompute && !is_last) TRY(forward_branch(net, b, B, pass, true));
-    if (go_on)
-        TRY(net->ops->shortcut_bwd(net->dev, net->config.precision,
-                                   (struct ops_blc){B, b->Lout, b->Cout}, b->Lin, b->Cin, b->S,
-                                   b->in, g[0], g[1]));
-    TRY(branch_tail_bwd(net, b, B, pass, g[0]));
-    void *dh2 = b->h3, *dn1 = b->h1;
+    struct ops_branch branch;
+    TRY(gate_bwd(net, b, B, pass, g[0], &branch));
+    void *dh2 = b->h3, *dh1 = g[1];
     struct ops_act act = forward_conv_act(net, b, 3, pass);
-    TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], 0, dh2));
-    TRY(norm_bwd(net, &b->bn3, pass, mid, b->h2, dh2, NULL));
+    TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], &branch, NULL, dh2));
+    TRY(norm_bwd(net, &b->bn3, pass, (struct ops_blc){B, b->Lout, b->Cmid}, b->h2, dh2, NULL));
     act = forward_conv_act(net, b, 2, pass);
-    TRY(conv_bwd(net, &b->conv2, B, &act, b->h1, dh2, 0, g[0]));
-    TRY(norm_bwd(net, &b->bn2, pass, mid_in, b->h1, g[0], NULL));
-    act = forward_conv_act(net, b, 1, pass);
-    if (b->bn1.used && (go_on || norm_trains(&b->bn1))) {
-        TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[0], 0, dn1));
-        return norm_bwd(net, &b->bn1, pass, in, b->in, dn1, go_on ? g[1] : NULL);
-    }
-    return conv_bwd(net, &b->conv1, B, &act, b->in, g[0], 1, go_on ? g[1] : NULL);
+    TRY(conv_bwd(net, &b->conv2, B, &act, b->h1, dh2, NULL, NULL, dh1));
+    TRY(norm_bwd(net, &b->bn2, pass, (struct ops_blc){B, b->Lin, b->Cmid}, b->h1, dh1, NULL));
+    return entrance_bwd(net, b, B, pass, go_on, g);
 }
 
 static enum ecg_status head_bwd(struct net1d *net, int B, bool go_on, void *dy) {
@@ -134,7 +143,7 @@ static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pas
     TRY(net->ops->act_bwd(net->dev, net->config.precision, s, &act, p->h0, dy, 0, dy));
     TRY(norm_bwd(net, &p->first_bn, pass, s, p->h0, dy, NULL));
     const struct ops_act none = {0};
-    return conv_bwd(net, &p->stem, B, &none, net->x, dy, 0, NULL);
+    return conv_bwd(net, &p->stem, B, &none, net->x, dy, NULL, NULL, NULL);
 }
 
 enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass *pass) {
@@ -147,12 +156,12 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
     int lowest = lowest_layer(p);
     if (net->config.head_only && lowest < p->n_blocks)
         return ecg_fail(ECG_ERR_FAIL, "net1d: a network planned for its head alone trains more");
-    void *g[2] = {p->g[0], p->g[1]};
+    void *g[3] = {p->g[0], p->g[1], p->g[2]};
     TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));
-        void *dx = g[1];
-        g[1] = g[0];
+        void *dx = g[2];
+        g[2] = g[0];
         g[0] = dx;
     }
     return lowest < 0 ? stem_bwd(net, B, pass, g[0]) : ECG_OK;

@@ -78,7 +78,7 @@ static enum ecg_status conv(struct net1d *net, const struct net1d_conv *c, int B
     bool stats = next != NULL && next->used && forward_batch_statistics(pass);
     struct ops_conv s = plan_conv(c, B);
     TRY(net->ops->act_conv_fwd(net->dev, net->config.precision, s, act, x, tensors_value(net, c->w),
-                               tensors_value(net, c->b), y, stats ? next->mean : NULL,
+                               c->packed, tensors_value(net, c->b), y, stats ? next->mean : NULL,
                                stats ? next->var : NULL, y_mean, net->p->ws));
     if (next == NULL || !next->used) return ECG_OK;
     return fold(net, next, pass, (double)s.B * s.Lout);
@@ -166,12 +166,21 @@ static enum ecg_status head(struct net1d *net, int B) {
                                 net->logits, p->ws);
 }
 
+static enum ecg_status pack_weights(struct net1d *net, const struct net1d_pass *pass) {
+    struct net1d_private *p = net->p;
+    if (p->is_packed && pass->same_weights) return ECG_OK;
+    TRY(net->ops->conv_pack(net->dev, net->config.precision, p->n_packs, p->packs, p->ws));
+    p->is_packed = true;
+    return ECG_OK;
+}
+
 enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass *pass) {
     if (B < 1 || B > net->max_batch)
         return ecg_fail(ECG_ERR_FAIL, "net1d: batch of %d in a network planned for 1 .. %d", B,
                         net->max_batch);
     if (pass->train && !net->training)
         return ecg_fail(ECG_ERR_FAIL, "net1d: training pass in a network planned for inference");
+    TRY(pack_weights(net, pass));
     TRY(stem(net, B, pass));
     for (int i = 0; i < net->p->n_blocks; i++) TRY(block(net, &net->p->blocks[i], B, pass));
     return head(net, B);

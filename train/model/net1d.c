@@ -140,6 +140,7 @@ void net1d_free(struct net1d *net) {
         if (net->p->memory != NULL) net->ops->free(net->dev, net->p->memory);
         free(net->p->path_factor_host);
         free(net->p->blocks);
+        free(net->p->packs);
         free(net->p);
     }
     free(net->tensors);

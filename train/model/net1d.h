@@ -33,6 +33,7 @@ struct net1d_config {
 /* Bytes of the one allocation, by use. */
 struct net1d_memory {
     size_t parameters;  /* BN buffers and unused tensors included */
+    size_t packed;      /* the convolutions' weights once more, as the backend reads them */
     size_t gradients;   /* of the parameters */
     size_t activations; /* the input, and what a forward pass writes and keeps */
     size_t backward;    /* gradients of activations on their way down */
@@ -112,6 +113,8 @@ struct net1d_pass {
     uint64_t seed;
     uint32_t step;
     uint64_t sample0; /* place of the micro-batch's first sample in the step's batch */
+    bool same_weights; /* the convolutions' weights are those of the last forward pass (before which there need not be
+                          one) */
 };
 enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass *pass);
 /* After a forward with pass->train or frozen_norm: grads += d loss / d params for every tensor that is not frozen; stops

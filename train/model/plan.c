@@ -37,6 +37,7 @@ enum ecg_status plan_shapes(struct net1d *net) {
     struct net1d_private *p = net->p;
     for (int i = 0; i < c->n_stages; i++) p->n_blocks += c->blocks[i];
     TRY(MEM_NEW(&p->blocks, (size_t)p->n_blocks));
+    TRY(MEM_NEW(&p->packs, 1 + 3 * (size_t)p->n_blocks));
     p->stem = conv_plan(net->max_batch, c->length, c->n_leads, c->base_filters, c->kernel_size,
                         c->stride, 1);
     p->first_bn = norm_plan(net, c->base_filters, true);
@@ -137,8 +138,14 @@ static size_t norm_scratch(const struct net1d *net, int B, int L, int C) {
     return net->ops->norm_ws(net->dev, (struct ops_blc){B, L, C});
 }
 
+/* Whether gradients pass through the convolutions. */
+static bool goes_back(const struct net1d *net) {
+    return net->training && !net->config.head_only;
+}
+
 static size_t conv_scratch(const struct net1d *net, const struct net1d_conv *c, int B) {
-    return net->ops->conv_ws(net->dev, net->config.precision, plan_conv(c, B));
+    return net->ops->conv_ws(net->dev, net->config.precision, plan_conv(c, B), c->packed_bytes > 0,
+                             goes_back(net));
 }
 
 static size_t scratch_for(const struct net1d *net, int B) {
@@ -227,7 +234,7 @@ static void carve_backward(struct net1d *net, struct carver *c, const struct ext
     p->zeros = take(c, n, e->width, 1);
     if (net->config.drop_path > 0) p->path_factor = take(c, n, e->width, 1);
     if (!net->config.head_only) {
-        for (int i = 0; i < 2; i++) p->g[i] = take_area(net, c, e->any);
+        for (int i = 0; i < 3; i++) p->g[i] = take_area(net, c, e->any);
         p->dfeatures = take_blc(c, B, 1, p->dense.K);
         p->dgate = take(c, n, e->width, 1);
         p->dm = take(c, n, e->width, 1);
@@ -251,6 +258,37 @@ static void carve_inference(struct net1d *net, struct carver *c, const struct ex
     }
 }
 
+static void count_packed(struct net1d *net, struct net1d_conv *conv, bool backward) {
+    conv->packed_bytes =
+        net->ops->conv_packed_bytes(net->dev, net->config.precision, conv->shape, backward);
+}
+
+/* Packed weights of a convolution, and its place in the list once there is memory. */
+static void carve_packed(struct net1d *net, struct carver *c, struct net1d_conv *conv,
+                         bool backward) {
+    struct net1d_private *p = net->p;
+    conv->packed =
+        conv->packed_bytes > 0 ? take(c, conv->packed_bytes / sizeof(float) + 1, 1, 1) : NULL;
+    if (conv->packed == NULL) return;
+    p->packs[p->n_packs++] = (struct ops_pack){.s = conv->shape,
+                                               .w = tensors_value(net, conv->w),
+                                               .backward = backward,
+                                               .packed = conv->packed};
+}
+
+static void carve_packs(struct net1d *net, struct carver *c) {
+    struct net1d_private *p = net->p;
+    bool backward = goes_back(net);
+    c->part = &net->memory.packed;
+    p->n_packs = 0;
+    carve_packed(net, c, &p->stem, false);
+    for (int i = 0; i < p->n_blocks; i++) {
+        carve_packed(net, c, &p->blocks[i].conv1, backward);
+        carve_packed(net, c, &p->blocks[i].conv2, backward);
+        carve_packed(net, c, &p->blocks[i].conv3, backward);
+    }
+}
+
 static void carve_all(struct net1d *net, struct carver *c) {
     struct net1d_private *p = net->p;
     struct extents e = measure(net);
@@ -259,13 +297,14 @@ static void carve_all(struct net1d *net, struct carver *c) {
     c->part = &net->memory.parameters;
     net->params = take(c, net->n_params, 1, 1);
     net->extras = take(c, net->n_extras, 1, 1);
+    carve_packs(net, c);
     c->part = &net->memory.activations;
     net->x = take_act(net, c, net->config.length, net->config.n_leads);
     net->features = take_blc(c, B, 1, p->dense.K);
     net->logits = take_blc(c, B, 1, p->dense.N);
     carve_norm(c, &p->first_bn);
     for (int i = 0; i < p->n_blocks; i++) carve_block(net, c, &p->blocks[i]);
-    if (net->training && !net->config.head_only)
+    if (goes_back(net))
         carve_training(net, c, &e);
     else
         carve_inference(net, c, &e);
@@ -274,8 +313,20 @@ static void carve_all(struct net1d *net, struct carver *c) {
     p->ws.p = take(c, p->ws.n / sizeof(float) + 1, 1, 1);
 }
 
+static void count_packs(struct net1d *net) {
+    struct net1d_private *p = net->p;
+    bool backward = goes_back(net);
+    count_packed(net, &p->stem, false);
+    for (int i = 0; i < p->n_blocks; i++) {
+        count_packed(net, &p->blocks[i].conv1, backward);
+        count_packed(net, &p->blocks[i].conv2, backward);
+        count_packed(net, &p->blocks[i].conv3, backward);
+    }
+}
+
 enum ecg_status plan_count(struct net1d *net) {
     struct carver c = {.overflow = false};
+    count_packs(net);
     size_t used = scratch_for(net, net->max_batch);
     net->p->ws.n = scratch_bytes(net);
     carve_all(net, &c);

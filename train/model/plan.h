@@ -21,6 +21,8 @@ struct net1d_linear {
 struct net1d_conv {
     struct ops_conv shape; /* B = max_batch */
     struct tensor *w, *b;  /* (Cout, Cin/G, K), (Cout) */
+    void *packed;          /* w as the backend reads it, or NULL */
+    size_t packed_bytes;
 };
 
 /* A BatchNorm1d module. It always stands in the table; it has buffers where the network uses it. */
@@ -42,7 +44,7 @@ struct net1d_block {
     struct net1d_norm bn1, bn2, bn3; /* of the inputs of conv1, conv2, conv3 */
     struct net1d_linear fc1, fc2;
     void *in;         /* (B, Lin, Cin) the previous block's y */
-    void *h1;         /* (B, Lin, Cmid); at the end of the block's backward, gradients */
+    void *h1;         /* (B, Lin, Cmid); with BN, gradients at the end of the block's backward */
     void *h2;         /* (B, Lout, Cmid) */
     void *h3;         /* (B, Lout, Cout); from the middle of the block's backward on, gradients */
     void *y;          /* (B, Lout, Cout) */
@@ -62,10 +64,13 @@ struct net1d_private {
     struct net1d_block *blocks;
     int n_blocks;
     struct net1d_linear dense;
+    struct ops_pack *packs; /* (n_packs) of every convolution that the backend packs */
+    size_t n_packs;
+    bool is_packed; /* there has been a forward pass */
 
     struct ops_ws ws;
     /* backward */
-    void *g[2];       /* (B, largest L*C) each: gradients on their way down */
+    void *g[3];       /* (B, largest L*C) each: gradients on their way down */
     float *dfeatures; /* (B, D) */
     float *dgate;     /* (B, largest Cout) */
     float *dm;        /* (B, largest Cout) */

@@ -21,6 +21,7 @@ struct shape {
     struct ops_conv s;
     int count;
     double seconds[PASSES]; /* NaN: not a pass of this shape */
+    double packing;         /* seconds */
 };
 
 struct shapes {
@@ -63,18 +64,19 @@ struct conv_run {
     enum pass pass;
     void *x, *y, *dn; /* y takes the output and then serves as its gradient */
     float *w, *b, *dw, *db;
+    void *packed; /* w as the backend reads it, made once a step and timed on its own; or NULL */
     struct ops_ws ws;
 };
 
 static enum ecg_status run_pass(void *context) {
     struct conv_run *r = context;
     if (r->pass == PASS_FORWARD)
-        TRY(r->ops->act_conv_fwd(r->dev, r->dtype, r->s, &r->act, r->x, r->w, r->b, r->y, NULL,
-                                 NULL, NULL, r->ws));
+        TRY(r->ops->act_conv_fwd(r->dev, r->dtype, r->s, &r->act, r->x, r->w, r->packed, r->b, r->y,
+                                 NULL, NULL, NULL, r->ws));
     else
-        TRY(r->ops->act_conv_bwd(r->dev, r->dtype, r->s, &r->act, r->x, r->w, r->y,
+        TRY(r->ops->act_conv_bwd(r->dev, r->dtype, r->s, &r->act, r->x, r->w, r->packed, r->y, NULL,
                                  r->pass == PASS_WEIGHT ? r->dw : NULL,
-                                 r->pass == PASS_WEIGHT ? r->db : NULL, 0,
+                                 r->pass == PASS_WEIGHT ? r->db : NULL, NULL,
                                  r->pass == PASS_DATA ? r->dn : NULL, r->ws));
     return r->ops->sync(r->dev);
 }
@@ -87,7 +89,23 @@ static void conv_run_free(struct conv_run *r) {
     r->ops->free(r->dev, r->b);
     r->ops->free(r->dev, r->dw);
     r->ops->free(r->dev, r->db);
+    r->ops->free(r->dev, r->packed);
     r->ops->free(r->dev, r->ws.p);
+}
+
+static enum ecg_status run_packing(void *context) {
+    struct conv_run *r = context;
+    const struct ops_pack one = {.s = r->s, .w = r->w, .backward = 1, .packed = r->packed};
+    TRY(r->ops->conv_pack(r->dev, r->dtype, 1, &one, r->ws));
+    return r->ops->sync(r->dev);
+}
+
+static enum ecg_status time_packing(const struct bench *b, struct conv_run *r, double *seconds) {
+    const size_t bytes = r->ops->conv_packed_bytes(r->dev, r->dtype, r->s, 1);
+    *seconds = 0;
+    if (bytes == 0) return ECG_OK;
+    TRY(r->ops->alloc(r->dev, &r->packed, bytes));
+    return bench_median(b->o->quick ? 1 : 5, 0, run_packing, r, seconds);
 }
 
 static enum ecg_status time_shape(const struct bench *b, struct ops_dev *dev, enum ops_dtype dtype,
@@ -100,7 +118,7 @@ static enum ecg_status time_shape(const struct bench *b, struct ops_dev *dev, en
     struct conv_run r = {.ops = b->ops, .dev = dev, .dtype = dtype, .s = s};
     enum ecg_status status;
     r.act.swish = shape->kind != KIND_STEM;
-    r.ws.n = r.ops->conv_ws(dev, dtype, s);
+    r.ws.n = r.ops->conv_ws(dev, dtype, s, 1, 1);
     TRY_OUT(r.ops->alloc(dev, &r.x, in * item));
     TRY_OUT(r.ops->alloc(dev, &r.y, out * item));
     TRY_OUT(r.ops->alloc(dev, &r.dn, in * item));
@@ -111,6 +129,7 @@ static enum ecg_status time_shape(const struct bench *b, struct ops_dev *dev, en
     TRY_OUT(r.ops->alloc(dev, &r.ws.p, r.ws.n));
     TRY_OUT(bench_fill(r.ops, dev, dtype, r.x, in));
     TRY_OUT(bench_fill(r.ops, dev, OPS_F32, r.w, n));
+    TRY_OUT(time_packing(b, &r, &shape->packing));
     for (r.pass = 0; r.pass < PASSES; r.pass++) {
         shape->seconds[r.pass] = NAN;
         if (shape->kind == KIND_STEM && r.pass == PASS_DATA) continue;
@@ -136,6 +155,13 @@ static double mean_rate(const struct shapes *all, int kind, int pass) {
             seconds += s->count * s->seconds[p];
         }
     return work / seconds;
+}
+
+/* Seconds. */
+static double packing(const struct shapes *all) {
+    double seconds = 0;
+    for (int i = 0; i < all->n; i++) seconds += all->v[i].count * all->v[i].packing;
+    return seconds;
 }
 
 static const struct shape *lowest(const struct shapes *all, enum pass *pass) {
@@ -195,6 +221,7 @@ static void put_json(struct bench *b, const struct shapes *all, double peak) {
         json_end_object(&b->w);
     }
     json_end_object(&b->w);
+    bench_put(b, "packing_ms", 1e3 * packing(all));
     const struct shape *low = lowest(all, &pass);
     shape_text(low, text, sizeof(text));
     json_put_key(&b->w, "lowest");
@@ -231,6 +258,7 @@ static void print_table(const struct shapes *all, double peak) {
         for (int p = 0; p < PASSES; p++) print_rate(mean_rate(all, k, p), peak);
         printf("\n");
     }
+    printf("  packing their weights, once a step: %.1f ms\n", 1e3 * packing(all));
     const struct shape *low = lowest(all, &pass);
     shape_text(low, text, sizeof(text));
     printf("  lowest: %s of %s, %.0f %%\n", pass_keys[pass], text,

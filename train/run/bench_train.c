@@ -42,7 +42,7 @@ static enum ecg_status run_training(void *context) {
 
 static enum ecg_status run_inference(void *context) {
     struct steps *s = context;
-    struct net1d_pass pass = {0};
+    struct net1d_pass pass = {.same_weights = true};
     TRY(net1d_forward(&s->net, s->batch, &pass));
     return s->net.ops->sync(s->net.dev);
 }

@@ -316,7 +316,7 @@ enum ecg_status evaluate_test_bytes(const struct trainer *t, size_t *bytes) {
     const struct net1d_memory *m = &net.memory;
     size_t k = (size_t)net.config.n_outputs;
     size_t row = sizeof(char *) + ID_BYTES + sizeof(uint64_t) + k * (sizeof(float) + sizeof(float));
-    *bytes = m->parameters + m->activations + m->scratch + infer_bytes(&net, &test, 1) +
+    *bytes = m->parameters + m->packed + m->activations + m->scratch + infer_bytes(&net, &test, 1) +
              test.n * (row + EVALUATION_BYTES + k * EVALUATION_INTERVAL_BYTES);
     net1d_free(&net);
     return ECG_OK;

@@ -15,9 +15,10 @@ struct outputs {
     float *logits, *features;
 };
 
-static enum ecg_status run_one(struct feed *feed, const struct batch *b, struct outputs *o) {
+static enum ecg_status run_one(struct feed *feed, const struct batch *b, bool is_first,
+                               struct outputs *o) {
     struct net1d *net = feed->net;
-    struct net1d_pass pass = {0};
+    struct net1d_pass pass = {.same_weights = !is_first};
     size_t n = (size_t)b->B, k = (size_t)net->config.n_outputs,
            d = (size_t)net1d_features(&net->config);
     TRY(feed_put(feed, b, 0, b->B));
@@ -36,7 +37,7 @@ static enum ecg_status run_batches(struct feed *feed, struct loader *loader, siz
     for (size_t row = 0; row < n;) {
         struct batch *b = NULL;
         TRY(loader_next(loader, &b));
-        TRY(run_one(feed, b, o));
+        TRY(run_one(feed, b, row == 0, o));
         TRY(fn(context, row, b, o->logits, o->features));
         row += (size_t)b->B;
         if (what == NULL) continue;

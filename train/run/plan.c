@@ -21,8 +21,8 @@
 #define MIB           1048576.0
 
 struct memory {
-    size_t parameters, gradients, moments, activations, backward, scratch, batches, validation,
-        saving, program, total;
+    size_t parameters, packed, gradients, moments, activations, backward, scratch, batches,
+        validation, saving, program, total;
     size_t test;      /* of the evaluation on data.test, when the rest is gone */
     size_t available; /* of the machine; 0: not known */
 };
@@ -111,6 +111,7 @@ static enum ecg_status count_memory(struct plan *p) {
     bool momentum = t->optim.config.kind != OPTIM_SGD ||
                     schedule_at(&t->schedule, &t->at.schedule, 0).beta1 > 0;
     *m = (struct memory){.parameters = n->parameters,
+                         .packed = n->packed,
                          .gradients = optim_used_bytes(&t->optim),
                          .activations = n->activations,
                          .backward = n->backward,
@@ -121,8 +122,8 @@ static enum ecg_status count_memory(struct plan *p) {
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
     if (t->has_valid) m->validation = validation_bytes(t);
-    m->total = m->parameters + m->gradients + m->moments + m->activations + m->backward +
-               m->scratch + m->batches + m->program;
+    m->total = m->parameters + m->packed + m->gradients + m->moments + m->activations +
+               m->backward + m->scratch + m->batches + m->program;
     m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
     if (t->n_test == 0) return ECG_OK;
     TRY(evaluate_test_bytes(t, &m->test));
@@ -230,6 +231,7 @@ static void print_memory(struct plan *p) {
     const struct memory *m = &p->memory;
     sheet_section(s, "memory");
     put_bytes(s, "parameters", m->parameters);
+    put_bytes(s, "packed_weights", m->packed);
     put_bytes(s, "gradients", m->gradients);
     put_bytes(s, "moments", m->moments);
     put_bytes(s, "activations", m->activations);

@@ -119,7 +119,7 @@ static enum ecg_status prep_of_weights(const struct network *n, struct prep *pre
 static enum ecg_status predict_record(struct job *job, struct feed *feed, const struct prep *prep,
                                       const char *path, int16_t *ecg) {
     struct net1d *net = &job->network.net;
-    struct net1d_pass pass = {0};
+    struct net1d_pass pass = {.same_weights = true};
     struct record r = {0};
     float scale;
     struct batch b = {.B = 1, .ecg = ecg, .scale = &scale};

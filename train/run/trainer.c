@@ -105,7 +105,8 @@ static enum ecg_status run_batch(struct trainer *t, const struct batch *b, doubl
                                   .frozen_norm = c->head.freeze,
                                   .seed = (uint64_t)c->train.seed,
                                   .step = (uint32_t)t->at.step,
-                                  .sample0 = (uint64_t)first};
+                                  .sample0 = (uint64_t)first,
+                                  .same_weights = first > 0 || c->head.freeze};
         TRY(feed_put(&t->feed, b, first, n));
         TRY(net1d_forward(net, n, &pass));
         TRY(objective_add(&t->objective, ops, t->dev, n, n_outputs, net->logits, t->feed.labels,
