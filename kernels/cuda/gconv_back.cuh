@@ -30,7 +30,7 @@ struct back_args {
     float *weights;      /* (gridDim.y, C/16, tap, 16 co, 16 ci), partial sums */
     float *bias;         /* (gridDim.y, C) */
     int C;               /* Cout */
-    int n_stages;        /* slabs in shared memory: 2 when there is room, so that the next tile comes while one is worked on */
+    int n_stages; /* slabs in shared memory: 2 when there is room, so that the next tile comes while one is worked on */
 };
 
 /* What a kind at a stride needs. */
@@ -118,7 +118,8 @@ DEVICE void back_data(const struct back_args &a, const struct gconv_tile &t, int
     const uint4 *weights = (const uint4 *)s_weights + lane;
     const int r = min(warp * 16 + (lane & 15), t.n - 1);
     /* the slab row under tap 0, the last that this row meets */
-    const char *row = s_dy + (r + HALO * gconv_segment(a.g, t, r) + HALO) * PITCH + (lane >> 4) * 16;
+    const char *row =
+        s_dy + (r + HALO * gconv_segment(a.g, t, r) + HALO) * PITCH + (lane >> 4) * 16;
 
     if (warp * 16 >= t.n) return;
 #pragma unroll 1
@@ -145,10 +146,11 @@ DEVICE void back_data(const struct back_args &a, const struct gconv_tile &t, int
  * some live row for x, whose product is 0 unless x is no number, and then that row spoils the sum anyway. */
 template <int STEP, int GROUPS, int KIND>
 DEVICE void back_weights(const struct back_args &a, const struct gconv_tile &t, const char *s_zero,
-                         const char *s_dy, const char *s_x,
-                         float acc[GROUPS][BACK_TAPS][2][4], float bias[4]) {
+                         const char *s_dy, const char *s_x, float acc[GROUPS][BACK_TAPS][2][4],
+                         float bias[4]) {
     constexpr int X_HALO = GCONV_TAPS - STEP, HALO = back_halo(STEP, KIND);
-    constexpr int PITCH = gconv_pitch(GROUPS), X_PITCH = gconv_pitch(KIND == BACK_STEM ? 1 : GROUPS);
+    constexpr int PITCH = gconv_pitch(GROUPS),
+                  X_PITCH = gconv_pitch(KIND == BACK_STEM ? 1 : GROUPS);
     constexpr uint32_t ONES = 0x3f803f80u;
     const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
 
@@ -159,8 +161,8 @@ DEVICE void back_weights(const struct back_args &a, const struct gconv_tile &t, 
         if (r < t.n)
             dy = s_dy + (r + HALO * gconv_segment(a.g, t, r) + back_pad(STEP, KIND)) * PITCH;
         dy += (lane >> 3 & 1) * 16;
-        const char *x = s_x + (rx + X_HALO / STEP * gconv_segment(a.g, t, rx)) * X_PITCH +
-                        (lane >> 4) * 16;
+        const char *x =
+            s_x + (rx + X_HALO / STEP * gconv_segment(a.g, t, rx)) * X_PITCH + (lane >> 4) * 16;
         uint32_t b[BACK_TAPS][4];
 #pragma unroll
         for (int j = 0; j < GROUPS; j++) {
@@ -180,8 +182,8 @@ DEVICE void back_weights(const struct back_args &a, const struct gconv_tile &t, 
 
 /* A CTA's partial sums of the weights' gradients. */
 template <int GROUPS>
-DEVICE void back_store_weights(const struct back_args &a,
-                               const float acc[GROUPS][BACK_TAPS][2][4], const float bias[4]) {
+DEVICE void back_store_weights(const struct back_args &a, const float acc[GROUPS][BACK_TAPS][2][4],
+                               const float bias[4]) {
     const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5, row = lane >> 2;
     const size_t group0 = (size_t)blockIdx.y * (a.C / 16) + blockIdx.x * GROUPS;
 
@@ -209,8 +211,7 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
     gconv_back_kernel(struct back_args a) {
     constexpr bool HAS_DATA = back_has_data(KIND), HAS_WEIGHTS = KIND != BACK_DATA;
     DYN_SHARED(char, s_weights);
-    float *const s_fold =
-        (float *)(s_weights + (HAS_DATA ? GROUPS * GCONV_GROUP_BYTES : 0));
+    float *const s_fold = (float *)(s_weights + (HAS_DATA ? GROUPS * GCONV_GROUP_BYTES : 0));
     char *const s_zero = (char *)(s_fold + GROUPS * 16 * 2);
     char *const s_stages = s_zero + gconv_pitch(GROUPS);
     const int stage_bytes = back_stage_bytes<STEP, GROUPS, KIND>(a.g);
@@ -246,8 +247,7 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
                                                                               s_fold, s_x);
         __syncthreads();
         if (HAS_DATA) back_data<STEP, GROUPS, KIND>(a, t, channel0, s_weights, s_stage);
-        if (HAS_WEIGHTS)
-            back_weights<STEP, GROUPS, KIND>(a, t, s_zero, s_stage, s_x, acc, bias);
+        if (HAS_WEIGHTS) back_weights<STEP, GROUPS, KIND>(a, t, s_zero, s_stage, s_x, acc, bias);
         __syncthreads();
         if (a.n_stages == 1) {
             if (next < a.g.n_tiles) back_copy<STEP, GROUPS, KIND>(a, next, channel0, s_stage);
@@ -282,13 +282,17 @@ static enum ecg_status back_launch(const char *op, struct ops_conv s, struct bac
 
 /* The instance for the shape's number of groups. */
 template <int STEP, int KIND>
-static enum ecg_status back_launch_any(const char *op, struct ops_conv s,
-                                       const struct back_args &a, cudaStream_t stream) {
+static enum ecg_status back_launch_any(const char *op, struct ops_conv s, const struct back_args &a,
+                                       cudaStream_t stream) {
     switch (gconv_groups_per_cta(a.C / 16)) {
-    case 5: return back_launch<STEP, 5, KIND>(op, s, a, stream);
-    case 4: return back_launch<STEP, 4, KIND>(op, s, a, stream);
-    case 2: return back_launch<STEP, 2, KIND>(op, s, a, stream);
-    default: return back_launch<STEP, 1, KIND>(op, s, a, stream);
+    case 5:
+        return back_launch<STEP, 5, KIND>(op, s, a, stream);
+    case 4:
+        return back_launch<STEP, 4, KIND>(op, s, a, stream);
+    case 2:
+        return back_launch<STEP, 2, KIND>(op, s, a, stream);
+    default:
+        return back_launch<STEP, 1, KIND>(op, s, a, stream);
     }
 }
 
@@ -298,7 +302,7 @@ static inline size_t back_partial_bytes(int n_splits, int C) {
 }
 
 /* dw +=, db += (or NULL) from the partial sums (gconv_sums.cu). */
-enum ecg_status back_finish(const char *op, struct ops_conv s, int n_splits, const float *weights, const float *bias,
-                            float *dw, float *db, cudaStream_t stream);
+enum ecg_status back_finish(const char *op, struct ops_conv s, int n_splits, const float *weights,
+                            const float *bias, float *dw, float *db, cudaStream_t stream);
 
 #endif

@@ -8,12 +8,16 @@
 
 #include "kernels/cuda/gconv_slab.cuh"
 
-enum { FWD_THREADS = 128, FWD_WARPS = 4, FWD_M = 2 }; /* a warp: 2 m16 tiles of rows, all the CTA's groups */
+enum {
+    FWD_THREADS = 128,
+    FWD_WARPS = 4,
+    FWD_M = 2
+}; /* a warp: 2 m16 tiles of rows, all the CTA's groups */
 
 enum fwd_kind {
     FWD_CONV, /* y = conv(act(x)) + b */
     FWD_STEM, /* the same, all groups of the CTA reading one slab of 16 channels, those of x padded */
-    FWD_DATA  /* dn = conv_bwd_x(dy) * swish'(n) at stride 1: source dy, its taps in reverse order */
+    FWD_DATA /* dn = conv_bwd_x(dy) * swish'(n) at stride 1: source dy, its taps in reverse order */
 };
 
 struct fwd_args {
@@ -206,7 +210,7 @@ DEVICE void fwd_products(const struct fwd_args &a, const struct gconv_tile &t,
         const int segment = gconv_segment(a.g, t, r);
         row[m] = s_slab + (r + HALO / STEP * segment) * PITCH + (lane >> 4) * 16;
     }
-#pragma unroll (GROUPS == 5 ? 1 : 2)
+#pragma unroll(GROUPS == 5 ? 1 : 2)
     for (int tap = 0; tap < GCONV_TAPS; tap++) {
         const int at =
             gconv_tap<STEP, HALO, PITCH>(a.g, KIND == FWD_DATA ? GCONV_TAPS - 1 - tap : tap);
@@ -227,8 +231,7 @@ DEVICE void fwd_products(const struct fwd_args &a, const struct gconv_tile &t,
 /* Grid: (C / 16 / GROUPS, CTAs in a row over the tiles), 128 threads. A CTA owns 16*GROUPS channels of every gridDim.y-th
  * tile; a warp a quarter of the tile's rows. The next tile is on its way while a tile's results are written. */
 template <int STEP, int GROUPS, int KIND>
-static __global__ void
-__launch_bounds__(FWD_THREADS, fwd_ctas(GROUPS))
+static __global__ void __launch_bounds__(FWD_THREADS, fwd_ctas(GROUPS))
     gconv_fwd_kernel(struct fwd_args a) {
     constexpr int IN = KIND == FWD_STEM ? 1 : GROUPS, HALO = GCONV_TAPS - STEP;
     DYN_SHARED(char, s_weights);
@@ -291,10 +294,14 @@ template <int STEP, int KIND>
 static enum ecg_status fwd_launch_any(const char *op, struct ops_conv s, const struct fwd_args &a,
                                       cudaStream_t stream) {
     switch (gconv_groups_per_cta(a.C / 16)) {
-    case 5: return fwd_launch<STEP, 5, KIND>(op, s, a, stream);
-    case 4: return fwd_launch<STEP, 4, KIND>(op, s, a, stream);
-    case 2: return fwd_launch<STEP, 2, KIND>(op, s, a, stream);
-    default: return fwd_launch<STEP, 1, KIND>(op, s, a, stream);
+    case 5:
+        return fwd_launch<STEP, 5, KIND>(op, s, a, stream);
+    case 4:
+        return fwd_launch<STEP, 4, KIND>(op, s, a, stream);
+    case 2:
+        return fwd_launch<STEP, 2, KIND>(op, s, a, stream);
+    default:
+        return fwd_launch<STEP, 1, KIND>(op, s, a, stream);
     }
 }
 

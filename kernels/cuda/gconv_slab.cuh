@@ -49,10 +49,10 @@ DEVICE int gconv_divide(int n, uint32_t per) {
 
 /* The rows of a launch: B samples of L. */
 struct gconv_rows {
-    int L, n;         /* n = B*L */
-    uint32_t per_L;   /* gconv_per(L) */
-    int tile;         /* rows of a tile: 128, or 8 samples */
-    int per_warp;     /* a quarter of that: the rows of one of four warps; at most 3 samples */
+    int L, n;       /* n = B*L */
+    uint32_t per_L; /* gconv_per(L) */
+    int tile;       /* rows of a tile: 128, or 8 samples */
+    int per_warp;   /* a quarter of that: the rows of one of four warps; at most 3 samples */
     int n_tiles;
     int max_segments; /* of any tile */
 };
@@ -82,9 +82,10 @@ struct gconv_source {
     uint32_t per_segment; /* gconv_per(slab rows of a whole sample) */
 };
 
-static inline struct gconv_source gconv_source_of(const void *x, int L, int C, int pad, struct gconv_rows g, int step,
-                                                  int halo) {
-    const struct gconv_source src = {(const uint16_t *)x, L, C, pad, gconv_per((uint32_t)(g.L * step + halo))};
+static inline struct gconv_source gconv_source_of(const void *x, int L, int C, int pad,
+                                                  struct gconv_rows g, int step, int halo) {
+    const struct gconv_source src = {(const uint16_t *)x, L, C, pad,
+                                     gconv_per((uint32_t)(g.L * step + halo))};
     return src;
 }
 
@@ -125,8 +126,7 @@ DEVICE struct gconv_chunk gconv_chunk_at(const struct gconv_rows &g, const struc
     const int first = (g.L - t.l0) * STEP + HALO; /* slab rows of segment 0, were it whole */
     const int each = g.L * STEP + HALO;
     const int segment = row < first ? 0 : 1 + gconv_divide(row - first, src.per_segment);
-    const int l =
-        (segment == 0 ? row + t.l0 * STEP : row - first - (segment - 1) * each) - src.pad;
+    const int l = (segment == 0 ? row + t.l0 * STEP : row - first - (segment - 1) * each) - src.pad;
     const int place =
         STEP == 1 ? row : (row & 1) * (gconv_slab_rows(g, STEP, HALO) / 2) + (row >> 1);
     at.offset = place * (CHUNKS * 16 + 16) + chunk * 16;
@@ -137,14 +137,12 @@ DEVICE struct gconv_chunk gconv_chunk_at(const struct gconv_rows &g, const struc
 }
 
 /* Chunks of the slab that a tile has. */
-template <int STEP, int HALO, int CHUNKS>
-DEVICE int gconv_n_chunks(const struct gconv_tile &t) {
+template <int STEP, int HALO, int CHUNKS> DEVICE int gconv_n_chunks(const struct gconv_tile &t) {
     return (t.n * STEP + t.n_segments * HALO) * CHUNKS;
 }
 
 /* Bytes from the slab row of tap 0 to that of tap t. */
-template <int STEP, int HALO, int PITCH>
-DEVICE int gconv_tap(const struct gconv_rows &g, int t) {
+template <int STEP, int HALO, int PITCH> DEVICE int gconv_tap(const struct gconv_rows &g, int t) {
     return STEP == 1 ? t * PITCH
                      : ((t & 1) * (gconv_slab_rows(g, STEP, HALO) / 2) + (t >> 1)) * PITCH;
 }
