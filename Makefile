@@ -47,6 +47,7 @@ LIB     := $(OBJ)/libeinthoven.a
 TEST_SUPPORT := $(sort $(wildcard tests/support/*.c))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 TESTS   := $(TEST_SRC:tests/%.c=$(OBJ)/tests/%)
+SOAKS   := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_*.c)))
 
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
@@ -114,7 +115,8 @@ soak:
 	@EINTHOVEN_NO_INSTALL=1 scripts/setup.sh || scripts/setup.sh
 	@$(MAKE) run-soak
 
-run-soak: all tests
+run-soak: all tests $(SOAKS)
+	@$(MAKE) EMU_MODE=count emu
 	@scripts/run_tests.sh soak $(OBJ)
 
 asan:
@@ -166,6 +168,7 @@ help:
 	@echo 'make bench-readme the same into README.md; BENCH_TORCH=FILES of scripts/bench_torch.py --json'
 	@echo 'make asan, tsan   the C and command line tests under the address and undefined-behaviour, the thread sanitizer'
 	@echo 'make cuda         build/libeinthoven_cuda.so by nvcc; CUDA_ARCHS="80 90 100", CUDART=static|shared, NVCC'
+	@echo 'make cuda-report  registers, shared memory, spills, occupancy and tensor-core instructions of every kernel'
 	@echo 'make emu          build/emu/einthoven with the CUDA backend emulated; EMU_MODE=plain|count|asan|tsan'
 	@echo 'make emu-test     the tests of the CUDA backend in every mode of the emulation'
 	@echo 'make format, check-format'

@@ -95,9 +95,10 @@ run_python() { # FILE
     run "$1" "${layout[@]}" "$best" "$1"
 }
 
-c_tests() { # [NAME...]
-    local source name
-    for source in tests/test_*.c; do
+c_tests() { # PREFIX [NAME...]
+    local source name prefix=$1
+    shift
+    for source in tests/"$prefix"_*.c; do
         name=$(basename "$source" .c)
         if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
         if [ -x "$obj/tests/$name" ]; then
@@ -156,16 +157,19 @@ all)
     rule "include rule" scripts/check_includes.sh
     rule "headers compile alone" scripts/check_headers.sh
     rule "format" scripts/format.sh --check
-    c_tests
+    c_tests test
     emu_tests
     scripts_of test
     ;;
 sanitized)
-    c_tests "$@"
+    c_tests test "$@"
     outside_tests
     ;;
 emu) emu_tests ;;
-soak) scripts_of soak ;;
+soak)
+    c_tests soak
+    scripts_of soak
+    ;;
 *)
     echo "run_tests: $what is not one of all, sanitized, emu, soak" >&2
     exit 2

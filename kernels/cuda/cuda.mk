@@ -25,7 +25,14 @@ cuda:
 
 cuda-built: $(BUILD)/libeinthoven_cuda.so
 
-ifneq ($(filter cuda-built,$(MAKECMDGOALS)),)
+# Registers, shared memory, spills, occupancy and tensor-core instructions of every kernel.
+cuda-report: cuda
+	@$(MAKE) CUDA_OBJ=$(CUDA_OBJ) cuda-reported
+
+cuda-reported: $(CUDA_SRC:%.cu=$(CUDA_OBJ)/%.ptx)
+	@scripts/cuda_report.py $(CUDA_SRC:%.cu=$(CUDA_OBJ)/%.log) $^
+
+ifneq ($(filter cuda-built cuda-reported,$(MAKECMDGOALS)),)
 $(BUILD)/libeinthoven_cuda.so: $(CUDA_OBJ)/libeinthoven_cuda-$(CUDART).so always
 	@cmp -s $< $@ || { cp -f $< $@.tmp && mv -f $@.tmp $@; }
 
@@ -37,6 +44,11 @@ $(CUDA_OBJ)/libeinthoven_cuda-$(CUDART).so: $(CUDA_SRC:%.cu=$(CUDA_OBJ)/%.o)
 $(CUDA_OBJ)/%.o: %.cu Makefile kernels/cuda/cuda.mk
 	@mkdir -p $(@D)
 	$(call say,NV,$<)$(NVCC) $(CUDA_FLAGS) -MMD -MP -c -o $@ $< >$(@:.o=.log) 2>&1 || { cat $(@:.o=.log) >&2; rm -f $@; exit 1; }
+
+$(CUDA_OBJ)/%.ptx: %.cu Makefile kernels/cuda/cuda.mk
+	@mkdir -p $(@D)
+	$(call say,PTX,$<)$(NVCC) $(filter-out -gencode arch=% -Xptxas -v,$(CUDA_FLAGS)) -arch=compute_$(lastword $(CUDA_ARCHS)) \
+	    -MMD -MP -MF $@.d -ptx -o $@ $<
 -include $(shell find $(CUDA_OBJ) -name '*.d' 2>/dev/null)
 endif
 
@@ -119,5 +131,5 @@ $(EMU_OUT)/tests/%: $(EMU_OBJ)/tests/emu/%.o $(EMU_OBJ)/libemu.a $(TEST_SUPPORT:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(EMU_LINK) -o $@ $^ $(LIBS)
 
-.PHONY: cuda cuda-built emu emu-tests emu-tests-all emu-test
+.PHONY: cuda cuda-built cuda-report cuda-reported emu emu-tests emu-tests-all emu-test
 -include $(shell find $(EMU_OBJ) -name '*.d' 2>/dev/null)
