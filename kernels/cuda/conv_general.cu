@@ -127,7 +127,7 @@ DEVICE struct phase phase_of(struct ops_conv s, int f) {
 }
 
 template <int BF16, int BM, int BN, int TM, int TN>
-static __global__ void __launch_bounds__(BM / TM * (BN / TN))
+static __global__ void __launch_bounds__(BM / TM * (BN / TN), 3)
     conv_bwd_x_kernel(struct ops_conv s, const void *dy, const float *w, struct cuda_act act,
                       int acts, const void *x, int add, void *dn) {
     constexpr int T = BM / TM * (BN / TN), PA = BM + 4, PB = BN + 4;
@@ -172,9 +172,11 @@ static __global__ void __launch_bounds__(BM / TM * (BN / TN))
         conv_multiply<TM, TN>(s_a, PA, m0, s_b, PB, n1, acc);
         __syncthreads();
     }
+#pragma unroll /* accumulators stay in registers */
     for (int i = 0; i < TM; i++) {
         if (row0 + m0 + i >= rows) break;
         const int row = s_row[m0 + i], sample = row / s.Lin;
+#pragma unroll
         for (int j = 0; j < TN; j++) {
             const int c = g * Cg + n0 + n1 + j;
             const size_t at = (size_t)row * s.Cin + c;
