@@ -6,7 +6,8 @@
 
 One row a kernel: threads of a block, blocks an SM that its __launch_bounds__ ask for, shared memory (static bytes; "+" where
 the launch adds dynamic memory, which is not known here), and for each architecture registers a thread and the share of an
-SM's warps that threads, registers and static shared memory leave room for: an upper bound where there is a "+".
+SM's warps that threads, registers and static shared memory leave room for: an upper bound where there is a "+". Kernels that keep
+arrays in local memory are named below.
 
 Exit 1 when a kernel spills, when one that should use the tensor cores has no mma.sync, or when logs and PTX don't hold
 the same kernels.
@@ -23,20 +24,20 @@ SM = {'sm_80': (64, 32, 164), 'sm_86': (48, 16, 100), 'sm_89': (48, 24, 100), 's
 
 
 def read_logs(files):
-    """{kernel: {architecture: (registers, static shared bytes)}} and the lines that spill."""
-    used, spills = {}, []
+    """{kernel: {architecture: (registers, static shared bytes)}}, the lines that spill, and those with local memory."""
+    used, spills, local = {}, [], []
     for name in files:
         entry = arch = None
         with open(name, encoding='utf-8') as f:
             for line in f:
                 if m := re.search(r"Compiling entry function '(\S+)' for '(\w+)'", line):
                     entry, arch = m.groups()
-                elif (m := re.search(r'(\d+) bytes spill stores, (\d+) bytes spill loads', line)) and m.groups() != ('0', '0'):
-                    spills.append('%s on %s: %s' % (entry, arch, line.strip()))
+                elif (m := re.search(r'(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads', line)) and m.groups() != ('0', '0', '0'):
+                    (local if m.groups()[1:] == ('0', '0') else spills).append('%s on %s: %s' % (entry, arch, line.strip()))
                 elif m := re.search(r'Used (\d+) registers', line):
                     shared = re.search(r'(\d+) bytes smem', line)
                     used.setdefault(entry, {})[arch] = int(m[1]), int(shared[1]) if shared else 0
-    return used, spills
+    return used, spills, local
 
 
 def read_ptx(files):
@@ -75,7 +76,7 @@ def demangled(names):
 
 
 def main(files):
-    used, wrong = read_logs([f for f in files if f.endswith('.log')])
+    used, wrong, local = read_logs([f for f in files if f.endswith('.log')])
     ptx = read_ptx([f for f in files if f.endswith('.ptx')])
     if not used or set(used) != set(ptx):
         wrong.append('logs and PTX hold different kernels: %s' % (sorted(set(used) ^ set(ptx))[:5] or 'none at all'))
@@ -96,6 +97,8 @@ def main(files):
         print('%-70.70s %7s %6s %6d%s %3d%s' % (label[entry], threads or '-', blocks or '-', shared, '+' if dynamic else ' ', mma, cells))
         if re.match(r'(gemm|gconv)_', label[entry]) and not NO_PRODUCTS.search(label[entry]) and mma == 0:
             wrong.append('%s has no mma.sync' % label[entry])
+    for line in local:
+        print('local memory: %s' % line)
     print('%d kernels, %d architectures, %d with mma.sync, %d lines with spills' % (
         len(used), len(archs), sum(k[3] > 0 for k in ptx.values()), sum('spill' in w for w in wrong)))
     for line in wrong:
