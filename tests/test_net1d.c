@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Net1D against PyTorch, on the oracle and on the cpu backend at every SIMD level of this machine: logits, features,
- * loss, every gradient, running statistics, ten AdamW steps. Our own fixtures come from tests/fixtures/make_net1d.py;
+ * Net1D against PyTorch, on the oracle, on the cpu backend at every SIMD level of this machine and on the cuda backend,
+ * emulated: logits, features, loss, every gradient, running statistics, ten AdamW steps. Our own fixtures come from tests/fixtures/make_net1d.py;
  * the shared ones from the official class. */
 #include <math.h>
 #include <stdio.h>
@@ -172,6 +172,16 @@ static void check_fixture(const char *path) {
     net1d_fixture_close(&f);
 }
 
+static void check_on_cuda(const char *path) {
+    struct net1d_fixture f;
+    struct backend backend;
+    if (backend_open_cuda(&backend) && CHECK_OK(net1d_fixture_open(&f, path))) {
+        check_training(&backend, &f);
+        net1d_fixture_close(&f);
+    }
+    backend_close(&backend);
+}
+
 /* PyTorch's state_dict, "name:64x12x16" by "name:", against the table: names, order, shapes. */
 static void check_table(const struct net1d_fixture *f) {
     struct backend backend;
@@ -215,6 +225,18 @@ static void odd_shapes(void) {
     check_fixture(net1d_fixture_path("net1d_odd.safetensors"));
 }
 
+static void plain_on_cuda(void) {
+    check_on_cuda(net1d_fixture_path("net1d_plain.safetensors"));
+}
+
+static void batch_norm_on_cuda(void) {
+    check_on_cuda(net1d_fixture_path("net1d_bn.safetensors"));
+}
+
+static void odd_shapes_on_cuda(void) {
+    check_on_cuda(net1d_fixture_path("net1d_odd.safetensors"));
+}
+
 static bool shared_path(char path[512], const char *name) {
     if (check_shared() == NULL) {
         check_skip("no shared fixtures");
@@ -239,6 +261,23 @@ static void official_small_bn(void) {
 
 static void official_one_lead(void) {
     check_shared_fixture("net1d_small_1lead.safetensors");
+}
+
+static void check_shared_on_cuda(const char *name) {
+    char path[512];
+    if (shared_path(path, name)) check_on_cuda(path);
+}
+
+static void official_small_on_cuda(void) {
+    check_shared_on_cuda("net1d_small.safetensors");
+}
+
+static void official_small_bn_on_cuda(void) {
+    check_shared_on_cuda("net1d_small_bn.safetensors");
+}
+
+static void official_one_lead_on_cuda(void) {
+    check_shared_on_cuda("net1d_small_1lead.safetensors");
 }
 
 /* A state_dict saved by the official class has our table's entries and no others. */
@@ -329,9 +368,15 @@ int main(void) {
     CASE(plain);
     CASE(batch_norm);
     CASE(odd_shapes);
+    CASE(plain_on_cuda);
+    CASE(batch_norm_on_cuda);
+    CASE(odd_shapes_on_cuda);
     CASE(official_small);
     CASE(official_small_bn);
     CASE(official_one_lead);
+    CASE(official_small_on_cuda);
+    CASE(official_small_bn_on_cuda);
+    CASE(official_one_lead_on_cuda);
     CASE(official_checkpoint_fits);
     CASE(official_full);
     return check_finish();
