@@ -237,18 +237,9 @@ static void odd_shapes_on_cuda(void) {
     check_on_cuda(net1d_fixture_path("net1d_odd.safetensors"));
 }
 
-static bool shared_path(char path[512], const char *name) {
-    if (check_shared() == NULL) {
-        check_skip("no shared fixtures");
-        return false;
-    }
-    snprintf(path, 512, "%s/fixtures/%s", check_shared(), name);
-    return true;
-}
-
 static void check_shared_fixture(const char *name) {
-    char path[512];
-    if (shared_path(path, name)) check_fixture(path);
+    const char *path = net1d_fixture_shared(name);
+    if (path != NULL) check_fixture(path);
 }
 
 static void official_small(void) {
@@ -264,8 +255,8 @@ static void official_one_lead(void) {
 }
 
 static void check_shared_on_cuda(const char *name) {
-    char path[512];
-    if (shared_path(path, name)) check_on_cuda(path);
+    const char *path = net1d_fixture_shared(name);
+    if (path != NULL) check_on_cuda(path);
 }
 
 static void official_small_on_cuda(void) {
@@ -282,14 +273,13 @@ static void official_one_lead_on_cuda(void) {
 
 /* A state_dict saved by the official class has our table's entries and no others. */
 static void official_checkpoint_fits(void) {
-    char path[512];
+    const char *path = net1d_fixture_shared("net1d_small.safetensors");
     struct net1d_fixture small;
     struct safetensors s;
     struct backend backend;
     struct net1d net = {0};
-    if (!shared_path(path, "net1d_small.safetensors")) return;
-    if (!CHECK_OK(net1d_fixture_open(&small, path))) return;
-    shared_path(path, "official_small.safetensors");
+    if (path == NULL || !CHECK_OK(net1d_fixture_open(&small, path))) return;
+    path = net1d_fixture_shared("official_small.safetensors");
     if (CHECK_OK(safetensors_open(&s, path)) && CHECK(backend_open(&backend, BACKEND_REF))) {
         CHECK_OK(net1d_create(&net, &small.config, backend.ops, backend.dev, 1, false));
         CHECK(s.n_entries == net.n_tensors);
@@ -355,9 +345,8 @@ out:
 static void official_full(void) {
     struct net1d_fixture f;
     struct backend backend;
-    char path[512];
-    if (!shared_path(path, "net1d_full.safetensors")) return;
-    if (!CHECK_OK(net1d_fixture_open(&f, path))) return;
+    const char *path = net1d_fixture_shared("net1d_full.safetensors");
+    if (path == NULL || !CHECK_OK(net1d_fixture_open(&f, path))) return;
     if (CHECK(backend_open(&backend, BACKEND_FASTEST))) check_full(&backend, &f);
     backend_close(&backend);
     net1d_fixture_close(&f);

@@ -93,15 +93,15 @@ static void check_backend(const struct backend *backend, const struct net1d_fixt
     session_close(&s);
 }
 
-static bool open_fixture(struct net1d_fixture *f, const char *name) {
-    if (!CHECK_OK(net1d_fixture_open(f, net1d_fixture_path(name)))) return false;
+static bool open_fixture(struct net1d_fixture *f, const char *path) {
+    if (path == NULL || !CHECK_OK(net1d_fixture_open(f, path))) return false;
     f->config.precision = OPS_BF16;
     return true;
 }
 
 static void check_fixture(const char *name) {
     struct net1d_fixture f;
-    if (!open_fixture(&f, name)) return;
+    if (!open_fixture(&f, net1d_fixture_path(name))) return;
     for (int i = 0; i < n_backends; i++) {
         struct backend backend;
         if (backend_open(&backend, i)) check_backend(&backend, &f);
@@ -110,10 +110,10 @@ static void check_fixture(const char *name) {
     net1d_fixture_close(&f);
 }
 
-static void check_on_cuda(const char *name) {
+static void check_on_cuda(const char *path) {
     struct net1d_fixture f;
     struct backend backend;
-    if (backend_open_cuda(&backend) && open_fixture(&f, name)) {
+    if (backend_open_cuda(&backend) && open_fixture(&f, path)) {
         check_backend(&backend, &f);
         net1d_fixture_close(&f);
     }
@@ -133,15 +133,27 @@ static void odd_shapes(void) {
 }
 
 static void plain_on_cuda(void) {
-    check_on_cuda("net1d_plain.safetensors");
+    check_on_cuda(net1d_fixture_path("net1d_plain.safetensors"));
 }
 
 static void batch_norm_on_cuda(void) {
-    check_on_cuda("net1d_bn.safetensors");
+    check_on_cuda(net1d_fixture_path("net1d_bn.safetensors"));
 }
 
 static void odd_shapes_on_cuda(void) {
-    check_on_cuda("net1d_odd.safetensors");
+    check_on_cuda(net1d_fixture_path("net1d_odd.safetensors"));
+}
+
+static void official_small_on_cuda(void) {
+    check_on_cuda(net1d_fixture_shared("net1d_small.safetensors"));
+}
+
+static void official_small_bn_on_cuda(void) {
+    check_on_cuda(net1d_fixture_shared("net1d_small_bn.safetensors"));
+}
+
+static void official_one_lead_on_cuda(void) {
+    check_on_cuda(net1d_fixture_shared("net1d_small_1lead.safetensors"));
 }
 
 int main(void) {
@@ -151,5 +163,8 @@ int main(void) {
     CASE(plain_on_cuda);
     CASE(batch_norm_on_cuda);
     CASE(odd_shapes_on_cuda);
+    CASE(official_small_on_cuda);
+    CASE(official_small_bn_on_cuda);
+    CASE(official_one_lead_on_cuda);
     return check_finish();
 }

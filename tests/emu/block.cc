@@ -400,13 +400,14 @@ static void run_blocks(const struct emu_job *job, uint64_t *next) {
 }
 
 /* ---- host threads that share the blocks of a launch ---- */
-static struct {
+/* Never destroyed: the threads wait in it until the process has ended, and a destructor would wait for them. */
+static struct emu_pool {
     std::mutex lock;
     std::condition_variable work, idle;
     const struct emu_job *job;
     uint64_t next, launch;
     unsigned n, busy;
-} pool;
+} &pool = *new struct emu_pool();
 
 static void worker(void) {
     uint64_t seen = 0;
