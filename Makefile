@@ -114,7 +114,7 @@ soak:
 	@EINTHOVEN_NO_INSTALL=1 scripts/setup.sh || scripts/setup.sh
 	@$(MAKE) run-soak
 
-run-soak: all tests
+run-soak: all tests emu
 	@scripts/run_tests.sh soak $(OBJ)
 
 asan:

@@ -51,8 +51,10 @@ run_on() { # DEVICE PRECISION
     auroc=$(sed -n 's/.*"auroc": *\([-0-9.e]*\).*/\1/p' "$run-test/metrics.json" | head -n 1)
 }
 for precision in fp32 bf16; do
-    run_on cpu $precision && cpu=$auroc
-    run_on cuda $precision && cuda=$auroc
+    run_on cpu $precision
+    cpu=$auroc
+    run_on cuda $precision
+    cuda=$auroc
     # The cpu's has to say something, for a network that has learnt nothing is at 0.5 on any device.
     status=0
     awk -v a="$cuda" -v b="$cpu" 'BEGIN {
