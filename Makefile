@@ -107,14 +107,14 @@ test:
 	@scripts/setup.sh test || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
 	@$(MAKE) run-tests
 
-run-tests: all tests emu emu-tests-all
+run-tests: all tests emu emu-tests
 	@scripts/run_tests.sh all $(OBJ)
 
 soak:
 	@EINTHOVEN_NO_INSTALL=1 scripts/setup.sh || scripts/setup.sh
 	@$(MAKE) run-soak
 
-run-soak: all tests emu
+run-soak: all tests emu emu-tests-all
 	@scripts/run_tests.sh soak $(OBJ)
 
 asan:

@@ -6,7 +6,7 @@
 #     scripts/run_tests.sh all OBJ             the rules, then every test program, shell and Python test
 #     scripts/run_tests.sh sanitized OBJ [NAME...]
 #                                              test programs, and the tests that run OBJ/einthoven from outside
-#     scripts/run_tests.sh emu OBJ             tests/emu/test_*, the CUDA backend emulated, in every mode (`all` runs them too)
+#     scripts/run_tests.sh emu OBJ             tests/emu/test_*, the CUDA backend emulated, in every mode (`all` runs the fast ones, `soak` the others)
 #     scripts/run_tests.sh soak OBJ            tests/soak_*
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -108,12 +108,14 @@ c_tests() { # [NAME...]
     done
 }
 
-# In each mode of the emulation, with thread orders that differ (kernels/cuda/cuda.mk builds them, tests/emu/emu.h explains).
-emu_tests() {
+# In modes of the emulation, each with an order of the threads (kernels/cuda/cuda.mk builds them, tests/emu/emu.h explains).
+emu_fast=(plain:forward plain:reverse plain:random)
+emu_slow=(count:random asan:forward tsan:random)
+emu_tests() { # MODE:ORDER...
     local source name mode order folder
     for source in tests/emu/test_*.cc; do
         name=$(basename "$source" .cc)
-        for mode in plain:forward plain:reverse plain:random count:random asan:forward tsan:random; do
+        for mode in "$@"; do
             order=${mode#*:} mode=${mode%:*}
             folder=$(dirname "$obj")/emu
             [ "$mode" = plain ] || folder=$folder-$mode
@@ -157,15 +159,18 @@ all)
     rule "headers compile alone" scripts/check_headers.sh
     rule "format" scripts/format.sh --check
     c_tests
-    emu_tests
+    emu_tests "${emu_fast[@]}"
     scripts_of test
     ;;
 sanitized)
     c_tests "$@"
     outside_tests
     ;;
-emu) emu_tests ;;
-soak) scripts_of soak ;;
+emu) emu_tests "${emu_fast[@]}" "${emu_slow[@]}" ;;
+soak)
+    emu_tests "${emu_slow[@]}"
+    scripts_of soak
+    ;;
 *)
     echo "run_tests: $what is not one of all, sanitized, emu, soak" >&2
     exit 2

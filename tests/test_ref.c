@@ -456,7 +456,9 @@ static void backends_by_name(void) {
     CHECK_STR(ops->name, "cpu");
     CHECK_OK(ops_find(&ops, "ref"));
     CHECK_STR(ops->name, "ref");
-    CHECK_FAILS(ops_find(&ops, "cuda"), ECG_ERR_FAIL, "no CUDA backend");
+    setenv("EINTHOVEN_CUDA_LIB", "/nowhere/plugin.so", 1);
+    CHECK_FAILS(ops_find(&ops, "cuda"), ECG_ERR_FAIL, "/nowhere/plugin.so");
+    unsetenv("EINTHOVEN_CUDA_LIB");
     CHECK(ops == NULL);
     CHECK_FAILS(ops_find(&ops, "gpu"), ECG_ERR_CONFIG, "gpu");
 }

@@ -400,14 +400,16 @@ static void run_blocks(const struct emu_job *job, uint64_t *next) {
 }
 
 /* ---- host threads that share the blocks of a launch ---- */
-/* Never destroyed: the threads wait in it until the process has ended, and a destructor would wait for them. */
-static struct emu_pool {
+struct host_threads {
     std::mutex lock;
     std::condition_variable work, idle;
     const struct emu_job *job;
     uint64_t next, launch;
     unsigned n, busy;
-} &pool = *new struct emu_pool();
+};
+
+/* Never destroyed: at the program's end the threads still wait in it. */
+static struct host_threads &pool = *new struct host_threads();
 
 static void worker(void) {
     uint64_t seen = 0;

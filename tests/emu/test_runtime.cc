@@ -2,6 +2,8 @@
  * The emulated runtime: memory, launches, streams, events, graphs, thread orders and counters. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "emu_counters.h"
 #include "kernels/cuda/ptx.h"
@@ -166,6 +168,39 @@ static void atomics_over_blocks(void) {
     OK(cudaMemcpy(host, p, sizeof host, cudaMemcpyDeviceToHost));
     CHECK(host[0] == 37 * 33 && host[1] == 36);
     OK(cudaFree(p));
+}
+
+/* ---- host threads: EMU_THREADS is read once, so this is a process of its own, which must also end ---- */
+static bool blocks_on_host_threads(void) {
+    enum { blocks = 200 };
+    float host[blocks], *in, *out;
+    for (int i = 0; i < 128; i++) host[i] = (float)i;
+    if (cudaMalloc(&in, 128 * sizeof(float)) != cudaSuccess) return false;
+    if (cudaMalloc(&out, sizeof host) != cudaSuccess) return false;
+    if (cudaMemcpy(in, host, 128 * sizeof(float), cudaMemcpyHostToDevice) != cudaSuccess)
+        return false;
+    for (int repeat = 0; repeat < 5; repeat++) {
+        if (cudaMemset(out, 0xff, sizeof host) != cudaSuccess) return false;
+        LAUNCH(tree_kernel, blocks, 128, 128 * sizeof(float), 0, in, out, 128);
+        if (cudaMemcpy(host, out, sizeof host, cudaMemcpyDeviceToHost) != cudaSuccess) return false;
+        for (float f : host)
+            if (f != 127 * 64) return false;
+    }
+    return true;
+}
+
+static void a_process_with_host_threads_ends(void) {
+    int status = -1;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(60);
+        setenv("EMU_THREADS", "3", 1);
+        execl("/proc/self/exe", "test_runtime", "threads", (char *)NULL);
+        _exit(127);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /* ---- orders ---- */
@@ -339,7 +374,8 @@ static void nothing_is_counted(void) {
     CHECK(emu_counters_get(&one, 1) == 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "threads") == 0) return blocks_on_host_threads() ? 0 : 1;
     CASE(memory_is_nan_and_ends_where_it_ends);
     CASE(memory_is_limited);
     CASE(copies_of_two_dimensions);
@@ -347,6 +383,7 @@ int main(void) {
     CASE(barriers_and_shared_memory);
     CASE(much_shared_memory_after_an_attribute);
     CASE(atomics_over_blocks);
+    CASE(a_process_with_host_threads_ends);
     CASE(orders_differ_and_repeat);
     CASE(graphs_repeat_what_was_captured);
     CASE(events_measure_time);
