@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Net1D against PyTorch, on the oracle and on the cpu backend at every SIMD level of this machine: logits, features,
- * loss, every gradient, running statistics, ten AdamW steps. Our own fixtures come from tests/fixtures/make_net1d.py;
+ * Net1D against PyTorch, on the oracle, on the cpu backend at every SIMD level of this machine and on the cuda backend,
+ * emulated: logits, features, loss, every gradient, running statistics, ten AdamW steps. Our own fixtures come from tests/fixtures/make_net1d.py;
  * the shared ones from the official class. */
 #include <math.h>
 #include <stdio.h>
@@ -172,6 +172,16 @@ static void check_fixture(const char *path) {
     net1d_fixture_close(&f);
 }
 
+static void check_on_cuda(const char *path) {
+    struct net1d_fixture f;
+    struct backend backend;
+    if (backend_open_cuda(&backend) && CHECK_OK(net1d_fixture_open(&f, path))) {
+        check_training(&backend, &f);
+        net1d_fixture_close(&f);
+    }
+    backend_close(&backend);
+}
+
 /* PyTorch's state_dict, "name:64x12x16" by "name:", against the table: names, order, shapes. */
 static void check_table(const struct net1d_fixture *f) {
     struct backend backend;
@@ -215,18 +225,21 @@ static void odd_shapes(void) {
     check_fixture(net1d_fixture_path("net1d_odd.safetensors"));
 }
 
-static bool shared_path(char path[512], const char *name) {
-    if (check_shared() == NULL) {
-        check_skip("no shared fixtures");
-        return false;
-    }
-    snprintf(path, 512, "%s/fixtures/%s", check_shared(), name);
-    return true;
+static void plain_on_cuda(void) {
+    check_on_cuda(net1d_fixture_path("net1d_plain.safetensors"));
+}
+
+static void batch_norm_on_cuda(void) {
+    check_on_cuda(net1d_fixture_path("net1d_bn.safetensors"));
+}
+
+static void odd_shapes_on_cuda(void) {
+    check_on_cuda(net1d_fixture_path("net1d_odd.safetensors"));
 }
 
 static void check_shared_fixture(const char *name) {
-    char path[512];
-    if (shared_path(path, name)) check_fixture(path);
+    const char *path = net1d_fixture_shared(name);
+    if (path != NULL) check_fixture(path);
 }
 
 static void official_small(void) {
@@ -241,16 +254,32 @@ static void official_one_lead(void) {
     check_shared_fixture("net1d_small_1lead.safetensors");
 }
 
+static void check_shared_on_cuda(const char *name) {
+    const char *path = net1d_fixture_shared(name);
+    if (path != NULL) check_on_cuda(path);
+}
+
+static void official_small_on_cuda(void) {
+    check_shared_on_cuda("net1d_small.safetensors");
+}
+
+static void official_small_bn_on_cuda(void) {
+    check_shared_on_cuda("net1d_small_bn.safetensors");
+}
+
+static void official_one_lead_on_cuda(void) {
+    check_shared_on_cuda("net1d_small_1lead.safetensors");
+}
+
 /* A state_dict saved by the official class has our table's entries and no others. */
 static void official_checkpoint_fits(void) {
-    char path[512];
+    const char *path = net1d_fixture_shared("net1d_small.safetensors");
     struct net1d_fixture small;
     struct safetensors s;
     struct backend backend;
     struct net1d net = {0};
-    if (!shared_path(path, "net1d_small.safetensors")) return;
-    if (!CHECK_OK(net1d_fixture_open(&small, path))) return;
-    shared_path(path, "official_small.safetensors");
+    if (path == NULL || !CHECK_OK(net1d_fixture_open(&small, path))) return;
+    path = net1d_fixture_shared("official_small.safetensors");
     if (CHECK_OK(safetensors_open(&s, path)) && CHECK(backend_open(&backend, BACKEND_REF))) {
         CHECK_OK(net1d_create(&net, &small.config, backend.ops, backend.dev, 1, false));
         CHECK(s.n_entries == net.n_tensors);
@@ -316,9 +345,8 @@ out:
 static void official_full(void) {
     struct net1d_fixture f;
     struct backend backend;
-    char path[512];
-    if (!shared_path(path, "net1d_full.safetensors")) return;
-    if (!CHECK_OK(net1d_fixture_open(&f, path))) return;
+    const char *path = net1d_fixture_shared("net1d_full.safetensors");
+    if (path == NULL || !CHECK_OK(net1d_fixture_open(&f, path))) return;
     if (CHECK(backend_open(&backend, BACKEND_FASTEST))) check_full(&backend, &f);
     backend_close(&backend);
     net1d_fixture_close(&f);
@@ -329,9 +357,15 @@ int main(void) {
     CASE(plain);
     CASE(batch_norm);
     CASE(odd_shapes);
+    CASE(plain_on_cuda);
+    CASE(batch_norm_on_cuda);
+    CASE(odd_shapes_on_cuda);
     CASE(official_small);
     CASE(official_small_bn);
     CASE(official_one_lead);
+    CASE(official_small_on_cuda);
+    CASE(official_small_bn_on_cuda);
+    CASE(official_one_lead_on_cuda);
     CASE(official_checkpoint_fits);
     CASE(official_full);
     return check_finish();

@@ -9,10 +9,21 @@
 
 #include "core/mem.h"
 #include "kernels/bf16.h"
+#include "tests/support/check.h"
 
 const char *net1d_fixture_path(const char *name) {
     static char path[256];
     snprintf(path, sizeof(path), "tests/fixtures/%s", name);
+    return path;
+}
+
+const char *net1d_fixture_shared(const char *name) {
+    static char path[512];
+    if (check_shared() == NULL) {
+        check_skip("no shared fixtures");
+        return NULL;
+    }
+    snprintf(path, sizeof(path), "%s/fixtures/%s", check_shared(), name);
     return path;
 }
 

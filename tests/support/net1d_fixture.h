@@ -21,8 +21,10 @@ struct net1d_fixture {
     uint8_t *labels; /* (B, n_outputs) */
 };
 
-/* A folder of this repository's fixtures plus `name` ("net1d_bn.safetensors"), valid until the next call. */
+/* The folder of this repository's fixtures plus `name` ("net1d_bn.safetensors"), valid until the next call. */
 const char *net1d_fixture_path(const char *name);
+/* The same for the shared fixtures; NULL where there are none: the present case is then skipped. */
+const char *net1d_fixture_shared(const char *name);
 
 /* Config from the file's metadata; official defaults where it is silent. */
 enum ecg_status net1d_fixture_open(struct net1d_fixture *f, const char *path);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "tests/support/check.h"
+#include "tests/support/cuda.h"
 
 static const struct {
     const char *label, *device, *level;
@@ -61,6 +62,11 @@ bool backend_open_threads(struct backend *b, int i, int n_threads) {
 
 bool backend_open(struct backend *b, int i) {
     return backend_open_threads(b, i, 2);
+}
+
+bool backend_open_cuda(struct backend *b) {
+    *b = (struct backend){.label = "cuda", .ops = cuda_emulated()};
+    return b->ops != NULL && CHECK_OK(b->ops->open(&b->dev, 0));
 }
 
 void backend_close(struct backend *b) {

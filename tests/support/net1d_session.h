@@ -23,6 +23,8 @@ extern const int n_backends;
 /* Backend i, or the cpu at its best level, with 2 threads. False (and a note) when this machine has not that level. */
 bool backend_open(struct backend *b, int i);
 bool backend_open_threads(struct backend *b, int i, int n_threads);
+/* The cuda backend, emulated. False where the present case was skipped (it is not built) or has failed. */
+bool backend_open_cuda(struct backend *b);
 void backend_close(struct backend *b); /* idempotent */
 
 /* The published 12-lead network, and one whose shapes no size divides evenly, with batches of NET1D_SMALL_BATCH. */
