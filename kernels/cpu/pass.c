@@ -7,7 +7,7 @@
 enum {
     SLAB_BYTES = 512 * 1024,  /* of single rows: half of a second-level cache */
     WINDOW_BYTES = 64 * 1024, /* of a group's overlapping windows, which are read taps times */
-    MOST_WINDOWS = 256,
+    MOST_WINDOWS = 112,
     LEAST_WINDOWS = 56,
     SPAN = 64 /* neighbouring taps turned over at once */
 };

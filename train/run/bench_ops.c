@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT
  * The convolutions of a network, as the network calls them: Swish on the way in (the stem: nothing), bias on the way out.
  * Distinct shapes are timed one by one on memory of their own and counted as often as the network has them. The stem's data
- * gradient is needed by nobody. */
+ * gradient is needed by nobody. The whole list is gone through several times, and the median of each figure counts: a
+ * machine's slow moments then fall on different shapes. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "train/run/bench_private.h"
 
-enum { SHAPES_MAX = 128 };
+enum { SHAPES_MAX = 128, ROUNDS = 5 };
 enum pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHT, PASSES };
 
 static const char *const pass_keys[PASSES] = {"forward", "data_gradient", "weight_gradient"};
@@ -20,8 +22,9 @@ struct shape {
     enum kind kind;
     struct ops_conv s;
     int count;
-    double seconds[PASSES]; /* NaN: not a pass of this shape */
-    double packing;         /* seconds */
+    double seconds[PASSES +
+                   1]; /* of each pass, NaN: not one of this shape; and of packing the weights */
+    double round[PASSES + 1][ROUNDS];
 };
 
 struct shapes {
@@ -129,16 +132,40 @@ static enum ecg_status time_shape(const struct bench *b, struct ops_dev *dev, en
     TRY_OUT(r.ops->alloc(dev, &r.ws.p, r.ws.n));
     TRY_OUT(bench_fill(r.ops, dev, dtype, r.x, in));
     TRY_OUT(bench_fill(r.ops, dev, OPS_F32, r.w, n));
-    TRY_OUT(time_packing(b, &r, &shape->packing));
+    TRY_OUT(time_packing(b, &r, &shape->seconds[PASSES]));
     for (r.pass = 0; r.pass < PASSES; r.pass++) {
         shape->seconds[r.pass] = NAN;
         if (shape->kind == KIND_STEM && r.pass == PASS_DATA) continue;
-        TRY_OUT(bench_median(b->o->quick ? 1 : 5, b->o->quick ? 0 : 0.05, run_pass, &r,
+        TRY_OUT(bench_median(b->o->quick ? 1 : 5, b->o->quick ? 0 : 0.02, run_pass, &r,
                              &shape->seconds[r.pass]));
     }
 out:
     conv_run_free(&r);
     return status;
+}
+
+static int by_size(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Every shape once a round; the medians of the rounds. */
+static enum ecg_status time_all(const struct bench *b, struct ops_dev *dev, enum ops_dtype dtype,
+                                struct shapes *all) {
+    const int rounds = b->o->quick ? 1 : ROUNDS;
+    for (int r = 0; r < rounds; r++)
+        for (int i = 0; i < all->n; i++) {
+            struct shape *s = &all->v[i];
+            TRY(time_shape(b, dev, dtype, s));
+            for (int p = 0; p <= PASSES; p++) s->round[p][r] = s->seconds[p];
+        }
+    for (int i = 0; i < all->n; i++)
+        for (int p = 0; p <= PASSES; p++) {
+            struct shape *s = &all->v[i];
+            qsort(s->round[p], (size_t)rounds, sizeof(double), by_size);
+            s->seconds[p] = s->round[p][rounds / 2];
+        }
+    return ECG_OK;
 }
 
 /* ------------------------------------------------------------------ sums */
@@ -160,7 +187,7 @@ static double mean_rate(const struct shapes *all, int kind, int pass) {
 /* Seconds. */
 static double packing(const struct shapes *all) {
     double seconds = 0;
-    for (int i = 0; i < all->n; i++) seconds += all->v[i].count * all->v[i].packing;
+    for (int i = 0; i < all->n; i++) seconds += all->v[i].count * all->v[i].seconds[PASSES];
     return seconds;
 }
 
@@ -268,11 +295,9 @@ static void print_table(const struct shapes *all, double peak) {
 enum ecg_status bench_convs(struct bench *b, const struct bench_model *m, enum ops_dtype dtype) {
     struct ops_dev *dev = NULL;
     struct shapes all;
-    enum ecg_status status = ECG_OK;
     list_shapes(&all, &m->config, bench_batch(b, m));
     TRY(b->ops->open(&dev, b->o->threads));
-    for (int i = 0; i < all.n && status == ECG_OK; i++)
-        status = time_shape(b, dev, dtype, &all.v[i]);
+    enum ecg_status status = time_all(b, dev, dtype, &all);
     b->ops->close(dev);
     TRY(status);
     if (b->o->json)
