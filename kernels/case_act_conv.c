@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Family act_conv: a convolution with what stands before, behind and beside it. B, L, C, Cout, K, S, G as conv; FOLD SWISH DROP STATS
- * Y_MEAN FROZEN NO_DN PLAIN PACKED BRANCH SIDE BF16. Steps of its own let differences by x be compared: what gate and
+ * Family act_conv: a convolution with what stands before, behind and beside it. B, L, C, Cout, K, S, G as conv; FOLD
+ * SWISH DROP STATS Y_MEAN FROZEN NO_DN PLAIN PACKED BRANCH SIDE BF16. Steps of its own let differences by x be compared: what gate and
  * shortcut make of y and x, and dn through the folded normalisation, dx = dn*scale; not in bf16, where none are taken.
  * The shortcut has stride 2 where the convolution widens. */
 #include <math.h>

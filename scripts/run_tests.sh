@@ -6,7 +6,8 @@
 #     scripts/run_tests.sh all OBJ             the rules, then every test program, shell and Python test
 #     scripts/run_tests.sh sanitized OBJ [NAME...]
 #                                              test programs, and the tests that run OBJ/einthoven from outside
-#     scripts/run_tests.sh emu OBJ             tests/emu/test_*, the CUDA backend emulated, in every mode (`all` runs the fast ones, `soak` the others)
+#     scripts/run_tests.sh emu OBJ             tests/emu/test_*, the CUDA backend emulated, in every mode (`all` runs the
+#                                              fast ones, `soak` the others)
 #     scripts/run_tests.sh soak OBJ            tests/soak_*
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -114,6 +115,10 @@ emu_fast=(plain:forward plain:reverse plain:random)
 emu_slow=(count:random asan:forward tsan:random)
 emu_tests() { # MODE:ORDER...
     local source name mode order folder
+    if ! command -v "${CXX:-g++}" >/dev/null; then
+        skip "the emulated CUDA backend" "no C++ compiler (${CXX:-g++})"
+        return
+    fi
     for source in tests/emu/test_*.cc; do
         name=$(basename "$source" .cc)
         for mode in "$@"; do
@@ -169,7 +174,7 @@ sanitized)
     ;;
 emu) emu_tests "${emu_fast[@]}" "${emu_slow[@]}" ;;
 soak)
-    c_tests soak
+    if command -v "${CXX:-g++}" >/dev/null; then c_tests soak; fi
     emu_tests "${emu_slow[@]}"
     scripts_of soak
     ;;

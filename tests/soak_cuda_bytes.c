@@ -26,6 +26,7 @@
 #include "tests/support/net1d_session.h"
 
 #define MAX_KERNELS 512
+#define MEMORY_TB_S 3.0 /* what an H100 copies, for the model */
 #define PLUGIN      "build/emu-count/libeinthoven_cuda.so"
 
 struct row {
@@ -284,6 +285,8 @@ static void hold(bool batch_norm, struct bounds today, struct bounds wanted) {
                today.launches);
     check_note("wanted   %6.1f                    %.2f       %4.0f", wanted.distinct, wanted.issued,
                wanted.launches);
+    check_note("model: at %g TB/s of memory %.1f us/ECG, at most %.0f ECG/s; not measured on a GPU",
+               MEMORY_TB_S, distinct / MEMORY_TB_S, 1e6 * MEMORY_TB_S / distinct);
     CHECK(steps[0].loss > 0 && steps[1].loss > 0);
     CHECK(distinct > 0 && distinct <= today.distinct);
     CHECK(issued >= 1 && issued <= today.issued);

@@ -7,7 +7,8 @@
 enum {
     SLAB_BYTES = 512 * 1024,  /* of single rows: half of a second-level cache */
     WINDOW_BYTES = 64 * 1024, /* of a group's overlapping windows, which are read taps times */
-    MOST_WINDOWS = 112,
+    MOST_WINDOWS =
+        112, /* four of the highest tiles: a buffer of BUFFER_COLS then stays in the nearest cache */
     LEAST_WINDOWS = 56,
     SPAN = 64 /* neighbouring taps turned over at once */
 };

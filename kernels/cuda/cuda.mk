@@ -89,6 +89,10 @@ emu-tests: $(EMU_TESTS)
 emu-tests-all:
 	@for mode in $(EMU_MODES); do $(MAKE) EMU_MODE=$$mode emu-tests || exit; done
 
+# What soak_cuda_bytes counts with.
+emu-count:
+	@$(MAKE) EMU_MODE=count emu
+
 emu-test: emu-tests-all
 	@scripts/run_tests.sh emu $(OBJ)
 
@@ -131,5 +135,5 @@ $(EMU_OUT)/tests/%: $(EMU_OBJ)/tests/emu/%.o $(EMU_OBJ)/libemu.a $(TEST_SUPPORT:
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(EMU_LINK) -o $@ $^ $(LIBS)
 
-.PHONY: cuda cuda-built cuda-report cuda-reported emu emu-tests emu-tests-all emu-test
+.PHONY: cuda cuda-built cuda-report cuda-reported emu emu-tests emu-tests-all emu-count emu-test
 -include $(shell find $(EMU_OBJ) -name '*.d' 2>/dev/null)

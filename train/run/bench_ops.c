@@ -24,7 +24,7 @@ struct shape {
     int count;
     double seconds[PASSES +
                    1]; /* of each pass, NaN: not one of this shape; and of packing the weights */
-    double round[PASSES + 1][ROUNDS];
+    double round[PASSES + 1][ROUNDS]; /* the same, round by round */
 };
 
 struct shapes {
