@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""einthoven beside PyTorch on this machine's GPU: the published Net1D, the same batch, training steps and inference.
+
+    scripts/bench_torch_gpu.py [--batch 256] [--bn 0|1] [--steps 10] [--json FILE] [--no-compile]
+
+Training step = forward, BCE with logits, backward, Adam (fused); inference = eval mode without gradients. PyTorch runs as
+    fp32      as the official code, TF32 off
+    bf16      F.silu, copies only where there is something to pad, autocast to bfloat16
+    last      bf16 with every convolution as a 2-d one of height 1 in channels-last memory
+    compiled  bf16 through torch.compile (its compilation is not timed)
+one after the other in this process; each figure is the median of `steps` after three steps to warm up, the GPU waited for.
+einthoven is timed by `einthoven bench --device cuda`. The network is tests/fixtures/make_net1d.py's; needs torch and numpy.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import bench_torch
+
+sys.path.insert(0, os.path.join(bench_torch.ROOT, 'tests', 'fixtures'))
+WARM_UP = 3
+
+
+def lifted(torch, make_net1d):
+    """SameConv as a 2-d convolution of height 1 on channels-last memory."""
+    class Lifted(make_net1d.SameConv):
+        def __init__(self, cin, cout, k, stride=1, groups=1):
+            super().__init__(cin, cout, k, stride, groups)
+            self.conv = torch.nn.Conv2d(cin, cout, (1, k), (1, stride), groups=groups).to(memory_format=torch.channels_last)
+
+        def forward(self, x):
+            k, s, n = self.conv.kernel_size[1], self.conv.stride[1], x.shape[-1]
+            zeros = max(0, (-(-n // s) - 1) * s + k - n)
+            if zeros:
+                x = torch.nn.functional.pad(x, (zeros // 2, zeros - zeros // 2))
+            return self.conv(x.unsqueeze(2).contiguous(memory_format=torch.channels_last)).squeeze(2)
+    return Lifted
+
+
+def build(torch, make_net1d, variant, bn):
+    official = variant == 'fp32'
+    make_net1d.swish = (lambda x: x * torch.sigmoid(x)) if official else torch.nn.functional.silu
+    make_net1d.SameConv.always_pad = official
+    plain = make_net1d.SameConv
+    if variant == 'last':
+        make_net1d.SameConv = lifted(torch, make_net1d)
+    torch.manual_seed(1)
+    net = make_net1d.Net1D(dict(bench_torch.CONFIG, bn=bn)).cuda()
+    make_net1d.SameConv = plain
+    return torch.compile(net) if variant == 'compiled' else net
+
+
+def timed(torch, run, n):
+    seconds = []
+    for i in range(WARM_UP + n):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[WARM_UP:])
+
+
+def measure(torch, make_net1d, variant, o):
+    """ECG/s of training and of inference, and the peak of allocated memory in GiB."""
+    net = build(torch, make_net1d, variant, o.bn)
+    adam = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+    v = torch.from_numpy(bench_torch.samples(o.batch)).cuda().float() * bench_torch.SCALE
+    x = (v - v.mean((1, 2), keepdim=True)) / (v.std((1, 2), keepdim=True, unbiased=False) + 1e-8)
+    y = torch.zeros(o.batch, bench_torch.CONFIG['n_classes'], device='cuda')
+
+    def forward():
+        with torch.autocast('cuda', torch.bfloat16, enabled=variant != 'fp32'):
+            return net(x)[0].float()
+
+    def train():
+        adam.zero_grad(set_to_none=True)
+        torch.nn.functional.binary_cross_entropy_with_logits(forward(), y).backward()
+        adam.step()
+
+    def infer():
+        with torch.no_grad():
+            forward()
+    torch.cuda.reset_peak_memory_stats()
+    net.train()
+    training = o.batch / timed(torch, train, o.steps)
+    memory = torch.cuda.max_memory_allocated() / 2**30
+    net.eval()
+    return {'training': training, 'inference': o.batch / timed(torch, infer, o.steps), 'memory_gib': memory}
+
+
+def ours(precision, o):
+    words = [bench_torch.BINARY, 'bench', '--device', 'cuda', '--train', '--model', 'published', '--precision', precision,
+             '--batch', str(o.batch), '--runs', str(o.steps), '--json'] + ['--batch-norm'] * o.bn
+    r = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)['train'][0]
+    return {'training': r['training']['ecg_per_s'], 'inference': r['inference']['ecg_per_s'], 'memory_gib': None}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--batch', type=int, default=256)
+    p.add_argument('--bn', type=int, choices=(0, 1), default=1)
+    p.add_argument('--steps', type=int, default=10)
+    p.add_argument('--json', metavar='FILE')
+    p.add_argument('--no-compile', action='store_true')
+    o = p.parse_args()
+    import torch
+    import make_net1d
+    if not torch.cuda.is_available():
+        raise SystemExit('bench_torch_gpu: PyTorch finds no GPU')
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    results = {}
+    print('%s, torch %s, batch %d, BN %s' % (torch.cuda.get_device_name(), torch.__version__, o.batch, 'on' if o.bn else 'off'))
+    for name, run in ([('einthoven ' + t, lambda t=t: ours(t, o)) for t in ('fp32', 'bf16')] +
+                      [('torch ' + v, lambda v=v: measure(torch, make_net1d, v, o))
+                       for v in ('fp32', 'bf16', 'last', 'compiled') if not (o.no_compile and v == 'compiled')]):
+        results[name] = r = run()
+        memory = '' if r['memory_gib'] is None else '%7.1f GiB' % r['memory_gib']
+        print('  %-16s training %9.1f ECG/s   inference %9.1f ECG/s %s' % (name, r['training'], r['inference'], memory), flush=True)
+        torch.cuda.empty_cache()
+    if o.json:
+        with open(o.json, 'w') as f:
+            json.dump({'batch': o.batch, 'batch_norm': bool(o.bn), 'results': results}, f, indent=1)
+
+
+if __name__ == '__main__':
+    main()
