@@ -30,7 +30,7 @@ def lifted(torch, make_net1d):
     """SameConv as a 2-d convolution of height 1 on channels-last memory."""
     class Lifted(make_net1d.SameConv):
         def __init__(self, cin, cout, k, stride=1, groups=1):
-            super().__init__(cin, cout, k, stride, groups)
+            torch.nn.Module.__init__(self)
             self.conv = torch.nn.Conv2d(cin, cout, (1, k), (1, stride), groups=groups).to(memory_format=torch.channels_last)
 
         def forward(self, x):
