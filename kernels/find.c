@@ -21,6 +21,7 @@ static struct {
     void *handle;
     const struct ops *ops;
     cuda_plugin_report_fn *report;
+    const struct cuda_bench *bench;
     char path[PATH_MAX];
 } plugin = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -86,8 +87,13 @@ static enum ecg_status take_symbols(void *handle, const char *path) {
         void *p;
         cuda_plugin_report_fn *fn;
     } report;
+    union {
+        void *p;
+        cuda_plugin_bench_fn *fn;
+    } bench;
     TRY(find_symbol(handle, path, "einthoven_cuda_ops", &ops.p));
     TRY(find_symbol(handle, path, "einthoven_cuda_report", &report.p));
+    TRY(find_symbol(handle, path, "einthoven_cuda_bench", &bench.p));
     plugin.ops = ops.fn(CUDA_PLUGIN_CONTRACT);
     if (plugin.ops == NULL)
         return ecg_fail(ECG_ERR_FAIL,
@@ -95,6 +101,7 @@ static enum ecg_status take_symbols(void *handle, const char *path) {
                         "know contract %d): build both anew, \"make\" and \"make cuda\"",
                         path, CUDA_PLUGIN_CONTRACT);
     plugin.report = report.fn;
+    plugin.bench = bench.fn();
     return ECG_OK;
 }
 
@@ -149,5 +156,11 @@ enum ecg_status ops_cuda_report(struct cuda_report *report, const char **path) {
     TRY(find_cuda());
     plugin.report(report);
     *path = plugin.path;
+    return ECG_OK;
+}
+
+enum ecg_status ops_cuda_bench(const struct cuda_bench **bench) {
+    TRY(find_cuda());
+    *bench = plugin.bench;
     return ECG_OK;
 }

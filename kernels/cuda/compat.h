@@ -27,7 +27,7 @@
 
 #include <cuda_runtime.h>
 
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+#define LAUNCH_KERNEL(kernel, grid, block, shared_bytes, stream, ...) \
     kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
 
 #define SHARED(T, name, n) __shared__ __align__(16) T name[n]
@@ -39,4 +39,23 @@
 #define DEVICE static __device__ __forceinline__
 
 #endif
+
+/* Profiling, by kernels/cuda/profile.cu: while it is on, an event is recorded before and after each launch. */
+extern int cuda_profiling;
+void cuda_profile_before(const void *kernel, cudaStream_t stream);
+void cuda_profile_after(cudaStream_t stream);
+
+template <class... P> static inline void cuda_before_launch(void (*kernel)(P...), cudaStream_t stream) {
+    if (cuda_profiling) cuda_profile_before((const void *)kernel, stream);
+}
+
+static inline void cuda_after_launch(cudaStream_t stream) {
+    if (cuda_profiling) cuda_profile_after(stream);
+}
+
+#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                        \
+    (cuda_before_launch(kernel, stream),                                              \
+     LAUNCH_KERNEL(kernel, (grid), (block), (shared_bytes), (stream), ##__VA_ARGS__), \
+     cuda_after_launch(stream))
+
 #endif

@@ -25,6 +25,7 @@ struct ops_dev {
     double *scalar; /* (1) pinned, on the host */
     int blocking;   /* wait after each launch */
     int general; /* EINTHOVEN_CUDA_CONV=general: no tensor cores, so that the general kernels can be tested */
+    int profiling; /* each launch is timed by itself (profile.cu): nothing may be replayed from a graph */
     struct gemm_gpu gpu;
 };
 

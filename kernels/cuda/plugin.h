@@ -61,6 +61,46 @@ struct cuda_report {
 void einthoven_cuda_report(struct cuda_report *report);
 typedef void cuda_plugin_report_fn(struct cuda_report *report);
 
+/* What `einthoven bench` measures of the GPU, and on it. */
+struct cuda_peaks {
+    char name[128];
+    int processors; /* multiprocessors */
+    size_t l2;      /* bytes */
+    double fp32;    /* GFLOP/s of fused multiply-adds, 2 FLOP each */
+    double bf16;    /* GFLOP/s of mma.sync, bf16 products into fp32 sums: what sm_80's instructions reach on this GPU */
+    double memory;  /* GB/s of a copy between two buffers larger than the L2, bytes read and written together */
+};
+
+#define CUDA_MAX_KERNELS 256
+
+struct cuda_kernel {
+    char name[192]; /* with template arguments, cut where it is longer */
+    uint64_t launches;
+    double seconds; /* of all of them */
+};
+
+struct cuda_profile {
+    double empty; /* seconds that an empty kernel takes by the same measure: every launch's time has some of it */
+    uint64_t launches;
+    double seconds; /* of all launches */
+    int n;
+    struct cuda_kernel kernel[CUDA_MAX_KERNELS]; /* the longest time first */
+};
+
+struct cuda_bench {
+    /* About `seconds` for each peak; medians. */
+    enum ecg_status (*peaks)(struct ops_dev *dev, double seconds, struct cuda_peaks *peaks);
+    /* Bytes of the GPU's memory that are in use, by whomever. */
+    enum ecg_status (*memory_used)(size_t *bytes);
+    /* Times every kernel that the device launches until profile_stop, of one device and one thread at a time. Copies and
+     * memsets are not counted. A stop ends it even when it fails. */
+    enum ecg_status (*profile_start)(struct ops_dev *dev);
+    enum ecg_status (*profile_stop)(struct ops_dev *dev, struct cuda_profile *profile);
+};
+
+const struct cuda_bench *einthoven_cuda_bench(void);
+typedef const struct cuda_bench *cuda_plugin_bench_fn(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -296,7 +296,7 @@ static inline void emu_launch_kernel(const char *name, void (*kernel)(P...), dim
     emu_launch(name, grid, block, shared, stream, {(const void *)kernel, kept, sizeof *kept, emu_run_kernel<P...>});
 }
 
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+#define LAUNCH_KERNEL(kernel, grid, block, shared_bytes, stream, ...) \
     emu_launch_kernel(#kernel, kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
 
 #include "emu_runtime.h"

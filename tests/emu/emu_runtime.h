@@ -147,6 +147,8 @@ enum cudaFuncAttribute {
     cudaFuncAttributePreferredSharedMemoryCarveout = 9
 };
 
+/* The name with its template arguments, as in counters; CUDA's is mangled. */
+cudaError_t cudaFuncGetName(const char **name, const void *kernel);
 cudaError_t emu_func_set_attribute(const void *kernel, enum cudaFuncAttribute attr, int value);
 cudaError_t emu_occupancy(int *blocks, const void *kernel, int threads, size_t shared);
 template <class... P>

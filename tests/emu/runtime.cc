@@ -282,6 +282,12 @@ cudaError_t cudaMemset(void *p, int value, size_t bytes) {
     return cudaMemsetAsync(p, value, bytes, NULL);
 }
 
+cudaError_t cudaFuncGetName(const char **name, const void *kernel) {
+    guard g(lock);
+    *name = emu_symbol(kernel, "unknown");
+    return cudaSuccess;
+}
+
 /* ---- streams and events ---- */
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
     guard g(lock);

@@ -20,8 +20,10 @@ enum ecg_status command_bench(int argc, char **argv) {
         {"precision", ARG_TEXT, &o.precision, "fp32|bf16", "of the activations", false},
         {"batch-norm", ARG_FLAG, &o.batch_norm, NULL, "the network with batch normalisation",
          false},
-        {"batch", ARG_COUNT, &o.batch, "N", "records at a time (default 16; ptbxl_superclass 32)",
-         false},
+        {"batch", ARG_COUNT, &o.batch, "N",
+         "records at a time (default 16; ptbxl_superclass 32; on cuda 256, 1024)", false},
+        {"kernels", ARG_FLAG, &o.kernels, NULL,
+         "--train, and the time of each kernel of a training step (cuda)", false},
         {"runs", ARG_COUNT, &o.runs, "N", "training steps and forward passes timed (default 5)",
          false},
         {"quick", ARG_FLAG, &o.quick, NULL, "few and short runs; figures are rough", false},
@@ -30,7 +32,7 @@ enum ecg_status command_bench(int argc, char **argv) {
         {"json", ARG_FLAG, &o.json, NULL, "one JSON object", false},
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
     const struct args args = {
-        "bench [--ops] [--train] [--loader] [--json]",
+        "bench [--ops] [--train] [--loader] [--kernels] [--json]",
         "What this machine reaches, as a share of what it can do at most: its peaks are measured\n"
         "first, then every operation at the network's shapes, then training steps and inference,\n"
         "then (with --loader or --data) the reading of records. --ops, --train and --loader choose\n"

@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "core/rng.h"
+#include "kernels/find.h"
 #include "train/run/bench_private.h"
 #include "train/run/config.h"
 #include "train/run/version.h"
@@ -28,7 +29,8 @@ const struct bench_model bench_models[] = {{"published",
                                              .stride = 2,
                                              .group_width = 16,
                                              .n_outputs = 150},
-                                            16},
+                                            16,
+                                            256},
                                            {"ptbxl_superclass",
                                             {.n_leads = 12,
                                              .length = 1000,
@@ -40,13 +42,14 @@ const struct bench_model bench_models[] = {{"published",
                                              .stride = 2,
                                              .group_width = 16,
                                              .n_outputs = 5},
-                                            32},
+                                            32,
+                                            1024},
                                            {.name = NULL}};
 
 const char *const bench_dtype_names[BENCH_DTYPES] = {"fp32", "bf16"};
 
 int bench_batch(const struct bench *b, const struct bench_model *m) {
-    return b->o->batch > 0 ? b->o->batch : m->batch;
+    return b->o->batch > 0 ? b->o->batch : b->gpu != NULL ? m->gpu_batch : m->batch;
 }
 
 double bench_peak(const struct bench *b, enum ops_dtype dtype) {
@@ -155,9 +158,6 @@ static void print_peaks(struct bench *b) {
         printf("%.1f GB/s memory\n", p->memory);
         return;
     }
-    bench_put_text(b, "version", EINTHOVEN_VERSION);
-    bench_put_text(b, "git", version_git());
-    bench_put_text(b, "device", b->o->device);
     bench_put_text(b, "processor", processor(line, sizeof(line)));
     bench_put_text(b, "level", p->level);
     json_put_key(&b->w, "threads");
@@ -180,19 +180,6 @@ static enum ecg_status measure_host(struct bench *b) {
             "bench: %d threads got %.0f %% of their time on the processor: the machine is busy or "
             "has fewer cores, figures are uncertain",
             b->peak.n_threads, 100 * b->peak.share);
-    return ECG_OK;
-}
-
-/* Peaks are the host's; what other devices can do is not known here. */
-static enum ecg_status measure_peaks(struct bench *b) {
-    if (strcmp(b->ops->name, "cpu") == 0 || strcmp(b->ops->name, "ref") == 0)
-        return measure_host(b);
-    b->peak = (struct peak){.level = "-",
-                            .n_threads = b->o->threads,
-                            .share = NAN,
-                            .fp32 = NAN,
-                            .bf16 = NAN,
-                            .memory = NAN};
     return ECG_OK;
 }
 
@@ -254,11 +241,19 @@ static enum ecg_status bench_ops(struct bench *b) {
 
 static enum ecg_status run_parts(struct bench *b) {
     const struct bench_options *o = b->o;
-    bool all = !o->ops && !o->train && !o->loader;
-    TRY(measure_peaks(b));
-    print_peaks(b);
+    bool all = !o->ops && !o->train && !o->loader && !o->kernels;
+    TRY(b->gpu != NULL ? bench_gpu_peaks(b) : measure_host(b));
+    if (o->json) {
+        bench_put_text(b, "version", EINTHOVEN_VERSION);
+        bench_put_text(b, "git", version_git());
+        bench_put_text(b, "device", o->device);
+    }
+    if (b->gpu != NULL)
+        bench_gpu_print(b);
+    else
+        print_peaks(b);
     if (o->ops || all) TRY(bench_ops(b));
-    if (o->train || all) TRY(bench_train(b));
+    if (o->train || o->kernels || all) TRY(bench_train(b));
     if (o->loader || (all && o->data != NULL)) TRY(bench_loader(b));
     return ECG_OK;
 }
@@ -271,6 +266,9 @@ enum ecg_status bench_run(const struct bench_options *o) {
     if (o->model != NULL) TRY(find_model(o->model, &m));
     TRY(config_precision(o->precision, &dtype));
     TRY(ops_find(&b.ops, o->device));
+    if (strcmp(b.ops->name, "cuda") == 0) TRY(ops_cuda_bench(&b.gpu));
+    if (o->kernels && b.gpu == NULL)
+        return ecg_fail(ECG_ERR_USAGE, "--kernels: only device cuda has kernels to time");
     if (o->json) json_begin_object(&b.w);
     enum ecg_status status = run_parts(&b);
     if (status != ECG_OK || !o->json) {

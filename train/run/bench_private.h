@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "kernels/cpu/peak.h"
+#include "kernels/cuda/plugin.h"
 #include "kernels/ops.h"
 #include "train/model/net1d.h"
 #include "train/run/bench.h"
@@ -15,13 +16,15 @@
 struct bench_model {
     const char *name;
     struct net1d_config config; /* batch_norm and precision are the caller's to set */
-    int batch;
+    int batch, gpu_batch;
 };
 
 struct bench {
     const struct bench_options *o;
     const struct ops *ops;
-    struct peak peak;     /* all NaN where the device's are not known */
+    struct peak peak;     /* a GPU's have no level, threads and share */
+    const struct cuda_bench *gpu; /* NULL: a host backend */
+    struct cuda_peaks card;       /* the GPU's */
     struct json_writer w; /* with o->json; else text goes out as it comes */
 };
 
@@ -50,6 +53,12 @@ void bench_put(struct bench *b, const char *key, double value);
 void bench_put_text(struct bench *b, const char *key, const char *text);
 /* "key": {unit: rate, "percent_of_peak": share} */
 void bench_put_rate(struct bench *b, const char *key, const char *unit, double rate, double peak);
+
+/* A GPU's peaks, and what goes before everything else. */
+enum ecg_status bench_gpu_peaks(struct bench *b);
+void bench_gpu_print(struct bench *b);
+/* A table of kernels over `steps` training steps, "kernels" in JSON. */
+void bench_gpu_kernels(struct bench *b, const struct cuda_profile *p, int steps);
 
 /* Tables of `ops`: measured whole before anything is written, so that a refusal leaves nothing behind. */
 enum ecg_status bench_convs(struct bench *b, const struct bench_model *m, enum ops_dtype dtype);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Whole steps over the same code that trains; nothing is loaded from disk. A configuration's memory is taken in a process of
- * its own, forked while this one holds no threads and next to nothing: its high-water mark after one training step. */
+ * its own, forked while this one holds no threads and next to nothing: its high-water mark after one training step. A GPU's
+ * memory is what a training step has added to that in use; CUDA does not survive a fork. */
 #include <errno.h>
 #include <malloc.h>
 #include <math.h>
@@ -102,6 +103,8 @@ static enum ecg_status steps_create(struct steps *s, const struct net1d_config *
 
 /* ------------------------------------------------------------------ one configuration */
 
+enum { GPU_WARM_UP = 3, PROFILE_STEPS = 3 };
+
 struct config_result {
     const struct bench_model *m;
     struct net1d_config config;
@@ -109,6 +112,7 @@ struct config_result {
     double training, inference;         /* seconds of a step, a forward pass */
     double one_training, one_inference; /* in one thread; NaN: not measured */
     double memory;                      /* MiB, NaN: not known */
+    struct cuda_profile profile;        /* with o->kernels: of PROFILE_STEPS training steps */
 };
 
 /* Median seconds of what `training` says. */
@@ -125,6 +129,50 @@ static enum ecg_status time_steps(const struct bench *b, const struct config_res
     b->ops->close(dev);
     return status;
 }
+
+/* ------------------------------------------------------------------ on a GPU */
+
+static enum ecg_status profile_steps(const struct bench *b, struct steps *s,
+                                     struct cuda_profile *profile) {
+    struct ops_dev *dev = s->net.dev;
+    enum ecg_status status = b->gpu->profile_start(dev);
+    for (int i = 0; i < PROFILE_STEPS && status == ECG_OK; i++) status = run_training(s);
+    /* To be stopped in any case; the first failure is the one to tell. */
+    if (status == ECG_OK) return b->gpu->profile_stop(dev, profile);
+    (void)b->gpu->profile_stop(dev, profile);
+    return status;
+}
+
+static enum ecg_status gpu_steps(const struct bench *b, struct config_result *r,
+                                 struct ops_dev *dev, struct steps *s, bool training) {
+    enum ecg_status (*run)(void *) = training ? run_training : run_inference;
+    const int runs = b->o->runs > 0 ? b->o->runs : b->o->quick ? 3 : 10;
+    size_t before, after;
+    TRY(b->gpu->memory_used(&before));
+    TRY(steps_create(s, &r->config, b->ops, dev, r->batch, training));
+    for (int i = 1; i < GPU_WARM_UP; i++) TRY(run(s));
+    TRY(bench_median(runs, 0, run, s, training ? &r->training : &r->inference));
+    if (!training) return ECG_OK;
+    TRY(b->gpu->memory_used(&after));
+    r->memory = ((double)after - (double)before) / 1048576;
+    return b->o->kernels ? profile_steps(b, s, &r->profile) : ECG_OK;
+}
+
+static enum ecg_status measure_gpu(const struct bench *b, struct config_result *r) {
+    r->one_training = r->one_inference = NAN;
+    for (int training = 0; training < 2; training++) {
+        struct ops_dev *dev = NULL;
+        struct steps s = {.batch = 0};
+        TRY(b->ops->open(&dev, b->o->threads));
+        enum ecg_status status = gpu_steps(b, r, dev, &s, training == 1);
+        steps_free(&s, b->ops, dev);
+        b->ops->close(dev);
+        TRY(status);
+    }
+    return ECG_OK;
+}
+
+/* ------------------------------------------------------------------ on the host */
 
 /* MiB of this process at most so far; NaN where /proc does not say. */
 static double high_water(void) {
@@ -192,8 +240,28 @@ static double gflop(const struct net1d_config *c, bool training) {
                     : forward;
 }
 
+/* GB that a record's convolutions move at least: forward each reads its input and writes its output, backward it reads both
+ * again (the output's gradient for the output) and writes the input's gradient. Weights are shared by the batch. */
+static double gbyte(const struct net1d_config *c, bool training) {
+    struct net1d_walk w;
+    struct ops_conv conv[3];
+    const double item = c->precision == OPS_BF16 ? 2e-9 : 4e-9;
+    const struct ops_conv stem = net1d_walk_start(&w, c, 1);
+    double in = (double)stem.Lin * stem.Cin, out = (double)stem.Lout * stem.Cout, dn = 0;
+    while (net1d_walk_block(&w, conv))
+        for (int i = 0; i < 3; i++) {
+            in += (double)conv[i].Lin * conv[i].Cin;
+            dn += (double)conv[i].Lin * conv[i].Cin;
+            out += (double)conv[i].Lout * conv[i].Cout;
+        }
+    return item * (training ? 2 * (in + out) + dn : in + out);
+}
+
+/* Records a second at most. The host's memory is left out: its caches keep what a layer hands on. */
 static double roofline(const struct bench *b, const struct config_result *r, bool training) {
-    return bench_peak(b, r->config.precision) / gflop(&r->config, training);
+    const double flop = bench_peak(b, r->config.precision) / gflop(&r->config, training),
+                 bytes = b->peak.memory / gbyte(&r->config, training);
+    return b->gpu != NULL && bytes < flop ? bytes : flop;
 }
 
 static void put_pass(struct bench *b, const struct config_result *r, bool training) {
@@ -204,6 +272,7 @@ static void put_pass(struct bench *b, const struct config_result *r, bool traini
     bench_put(b, "seconds", seconds);
     bench_put(b, "ecg_per_s", r->batch / seconds);
     bench_put(b, "gflop_per_ecg", gflop(&r->config, training));
+    if (b->gpu != NULL) bench_put(b, "gb_per_ecg", gbyte(&r->config, training));
     bench_put(b, "percent_of_roofline", 100 * r->batch / seconds / roofline(b, r, training));
     if (!isnan(one)) {
         bench_put(b, "one_thread_ecg_per_s", r->batch / one);
@@ -222,11 +291,12 @@ static void put_json(struct bench *b, const struct config_result *r) {
     json_put_integer(&b->w, r->batch);
     put_pass(b, r, true);
     put_pass(b, r, false);
-    bench_put(b, "training_peak_rss_mib", r->memory);
+    bench_put(b, b->gpu != NULL ? "training_gpu_mib" : "training_peak_rss_mib", r->memory);
+    if (b->o->kernels) bench_gpu_kernels(b, &r->profile, PROFILE_STEPS);
     json_end_object(&b->w);
 }
 
-static void print_result(const struct bench *b, const struct config_result *r) {
+static void print_result(struct bench *b, const struct config_result *r) {
     printf("  %-16s %-3s %-4s %6d", r->m->name, r->config.batch_norm ? "on" : "off",
            bench_dtype_names[r->config.precision], r->batch);
     const double training = r->batch / r->training, inference = r->batch / r->inference;
@@ -236,6 +306,7 @@ static void print_result(const struct bench *b, const struct config_result *r) {
     if (!isnan(r->one_training))
         printf("   x %.2f, %.2f", r->one_training / r->training, r->one_inference / r->inference);
     printf("\n");
+    if (b->o->kernels) bench_gpu_kernels(b, &r->profile, PROFILE_STEPS);
     fflush(stdout);
 }
 
@@ -246,7 +317,7 @@ static enum ecg_status run_config(struct bench *b, const struct bench_model *m, 
     struct config_result r = {.m = m, .config = m->config, .batch = bench_batch(b, m)};
     r.config.batch_norm = batch_norm;
     r.config.precision = precision;
-    TRY(measure(b, &r, one_thread));
+    TRY(b->gpu != NULL ? measure_gpu(b, &r) : measure(b, &r, one_thread));
     if (b->o->json)
         put_json(b, &r);
     else
@@ -270,17 +341,26 @@ static enum ecg_status run_all(struct bench *b) {
     return ECG_OK;
 }
 
+static void print_head(const struct bench *b) {
+    if (b->gpu != NULL)
+        printf(
+            "\nwhole steps: records a second and %% of the roofline, the lower one of FLOP and of the "
+            "bytes that convolutions move at least; GPU memory of training\n");
+    else
+        printf(
+            "\nwhole steps: records a second and %% of the roofline; memory of training; what %d "
+            "threads gain over 1\n",
+            b->peak.n_threads);
+    printf("  %-16s %-3s %-4s %6s %16s %16s %10s   %s\n", "model", "BN", "", "batch", "training",
+           "inference", "memory", b->gpu != NULL ? "" : "train, infer");
+}
+
 enum ecg_status bench_train(struct bench *b) {
     if (b->o->json) {
         json_put_key(&b->w, "train");
         json_begin_array(&b->w);
     } else {
-        printf(
-            "\nwhole steps: records a second and %% of the roofline; memory of training; what %d "
-            "threads gain over 1\n"
-            "  %-16s %-3s %-4s %6s %16s %16s %10s   %s\n",
-            b->peak.n_threads, "model", "BN", "", "batch", "training", "inference", "memory",
-            "train, infer");
+        print_head(b);
     }
     const bool one = b->o->model != NULL || b->o->precision != NULL || b->o->batch_norm;
     TRY(one ? run_given(b) : run_all(b));

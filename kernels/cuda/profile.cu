@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT
+ * Time of each kernel, by events that LAUNCH (kernels/cuda/compat.h) records around it: needs no profiler on the machine.
+ * Two events around a kernel that does nothing are apart too, so a few empty ones are timed first for comparison. */
+#include "kernels/cuda/cuda.cuh"
+
+#include <cxxabi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/bench.cuh"
+
+#define EMPTY_LAUNCHES 33
+
+int cuda_profiling;
+
+struct timed {
+    const void *kernel;
+    cudaEvent_t start, stop;
+};
+
+static struct {
+    struct timed *v; /* in the order of launches */
+    size_t n, room;
+    cudaError_t error; /* the first one */
+} taken;
+
+static __global__ void __launch_bounds__(32) empty_kernel(void) {
+}
+
+/* ------------------------------------------------------------------ while it runs */
+
+static cudaError_t make_room(void) {
+    if (taken.n < taken.room) return cudaSuccess;
+    const size_t room = 2 * taken.room + 1024;
+    struct timed *v = (struct timed *)realloc(taken.v, room * sizeof *v);
+    if (!v) return cudaErrorMemoryAllocation;
+    memset(v + taken.room, 0, (room - taken.room) * sizeof *v);
+    taken.v = v;
+    taken.room = room;
+    return cudaSuccess;
+}
+
+void cuda_profile_before(const void *kernel, cudaStream_t stream) {
+    if (taken.error == cudaSuccess) taken.error = make_room();
+    if (taken.error != cudaSuccess) return;
+    struct timed *t = &taken.v[taken.n];
+    t->kernel = kernel;
+    taken.error = cudaEventCreate(&t->start);
+    if (taken.error == cudaSuccess) taken.error = cudaEventCreate(&t->stop);
+    if (taken.error == cudaSuccess) taken.error = cudaEventRecord(t->start, stream);
+}
+
+void cuda_profile_after(cudaStream_t stream) {
+    if (taken.error != cudaSuccess) return;
+    taken.error = cudaEventRecord(taken.v[taken.n].stop, stream);
+    taken.n++;
+}
+
+enum ecg_status cuda_profile_start(struct ops_dev *dev) {
+    TRY(cuda_sync(dev));
+    dev->profiling = cuda_profiling = 1;
+    for (int i = 0; i < EMPTY_LAUNCHES; i++) LAUNCH(empty_kernel, 1, 32, 0, dev->stream);
+    return cuda_done(dev, "profile", "");
+}
+
+/* ------------------------------------------------------------------ sums */
+
+/* "void name<T>(int)" without the return type and the parameters. */
+static enum ecg_status kernel_name(const void *kernel, char *name, size_t n) {
+    const char *symbol = NULL;
+    int status = -1, depth = 0;
+    TRY(cuda_check(cudaFuncGetName(&symbol, kernel), "profile: asking for a kernel's name"));
+    char *plain = abi::__cxa_demangle(symbol, NULL, NULL, &status);
+    const char *text = status == 0 ? plain : symbol;
+    if (strncmp(text, "void ", 5) == 0) text += 5;
+    const char *end = text;
+    for (; *end && !(*end == '(' && depth == 0); end++)
+        depth += *end == '<' ? 1 : *end == '>' ? -1 : 0;
+    snprintf(name, n, "%.*s", (int)(end - text), text);
+    free(plain);
+    return ECG_OK;
+}
+
+static enum ecg_status add_launch(struct cuda_profile *p, const struct timed *t, double seconds) {
+    char name[sizeof p->kernel->name];
+    int i = 0;
+    TRY(kernel_name(t->kernel, name, sizeof name));
+    while (i < p->n && strcmp(p->kernel[i].name, name) != 0) i++;
+    if (i == CUDA_MAX_KERNELS)
+        return ecg_fail(ECG_ERR_FAIL, "cuda: profile: more than %d kernels", CUDA_MAX_KERNELS);
+    if (i == p->n) snprintf(p->kernel[p->n++].name, sizeof name, "%s", name);
+    p->kernel[i].launches++;
+    p->kernel[i].seconds += seconds;
+    p->launches++;
+    p->seconds += seconds;
+    return ECG_OK;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int by_seconds(const void *a, const void *b) {
+    return by_value(&((const struct cuda_kernel *)b)->seconds,
+                    &((const struct cuda_kernel *)a)->seconds);
+}
+
+static enum ecg_status add_up(struct ops_dev *dev, struct cuda_profile *p) {
+    double empty[EMPTY_LAUNCHES];
+    TRY(cuda_check(taken.error, "profile: recording events"));
+    TRY(cuda_sync(dev));
+    for (size_t i = 0; i < taken.n; i++) {
+        float ms = 0;
+        TRY(cuda_check(cudaEventElapsedTime(&ms, taken.v[i].start, taken.v[i].stop),
+                       "profile: reading events"));
+        if (i < EMPTY_LAUNCHES)
+            empty[i] = 1e-3 * ms;
+        else
+            TRY(add_launch(p, &taken.v[i], 1e-3 * ms));
+    }
+    qsort(empty, EMPTY_LAUNCHES, sizeof *empty, by_value);
+    p->empty = empty[EMPTY_LAUNCHES / 2];
+    qsort(p->kernel, (size_t)p->n, sizeof *p->kernel, by_seconds);
+    return ECG_OK;
+}
+
+enum ecg_status cuda_profile_stop(struct ops_dev *dev, struct cuda_profile *p) {
+    dev->profiling = cuda_profiling = 0;
+    memset(p, 0, sizeof *p);
+    const enum ecg_status status = add_up(dev, p);
+    for (size_t i = 0; i < taken.room; i++) {
+        if (taken.v[i].start) cudaEventDestroy(taken.v[i].start);
+        if (taken.v[i].stop) cudaEventDestroy(taken.v[i].stop);
+    }
+    free(taken.v);
+    memset(&taken, 0, sizeof taken);
+    return status;
+}
