@@ -26,6 +26,8 @@ bool emu_counters_available(void); /* does this build count? */
 void emu_counters_reset(void);
 /* Writes up to n counters in the order of first launches and returns how many there are. */
 size_t emu_counters_get(struct emu_counter *list, size_t n);
+/* Launches of kernels so far, in every build. */
+uint64_t emu_launches(void);
 /* A table of them, and their sum. */
 void emu_counters_print(void);
 

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <set>
 
+#include "emu_counters.h"
 #include "internal.h"
 
 typedef std::vector<std::function<void()>> emu_work;
@@ -147,7 +148,15 @@ static void submit(cudaStream_t stream, std::function<void()> work) {
         work();
 }
 
+static uint64_t n_launches;
+
+uint64_t emu_launches(void) {
+    guard g(lock);
+    return n_launches;
+}
+
 static void run_job(const struct emu_job *job) {
+    n_launches++;
     emu_memory_open();
     if (EMU_COUNT) emu_count_begin(job->name);
     emu_run(job);

@@ -16,7 +16,10 @@
 #include "train/run/config.h"
 #include "train/run/version.h"
 
-enum { RUNS_MAX = 999 };
+enum { RUNS_MAX = 999, REPEATS_MAX = 100, COPIES_MAX = 64, FILL = 1 << 20 };
+
+/* Of calls between two waits for a GPU. */
+#define GPU_SECONDS 2e-3
 
 const struct bench_model bench_models[] = {{"published",
                                             {.n_leads = 12,
@@ -79,26 +82,62 @@ enum ecg_status bench_median(int runs, double seconds, enum ecg_status (*run)(vo
     return ECG_OK;
 }
 
+struct repeated {
+    enum ecg_status (*run)(void *);
+    void *context;
+    const struct ops *ops;
+    struct ops_dev *dev;
+    int times;
+};
+
+static enum ecg_status run_repeated(void *context) {
+    const struct repeated *r = context;
+    for (int i = 0; i < r->times; i++) TRY(r->run(r->context));
+    return r->ops->sync(r->dev);
+}
+
+enum ecg_status bench_op(const struct bench *b, struct ops_dev *dev, enum ecg_status (*run)(void *),
+                         void *context, double *seconds) {
+    struct repeated r = {.run = run, .context = context, .ops = b->ops, .dev = dev, .times = 1};
+    const double least = b->o->quick ? 0 : b->gpu != NULL ? 0.01 : 0.02;
+    if (b->gpu != NULL) {
+        TRY(run_repeated(&r));
+        const double start = log_clock();
+        TRY(run_repeated(&r));
+        const double times = GPU_SECONDS / (log_clock() - start);
+        r.times = times < 1 ? 1 : times > REPEATS_MAX ? REPEATS_MAX : (int)times;
+    }
+    TRY(bench_median(b->o->quick ? 1 : 5, least, run_repeated, &r, seconds));
+    *seconds /= r.times;
+    return ECG_OK;
+}
+
+int bench_copies(const struct bench *b, double bytes) {
+    if (b->gpu == NULL) return 1;
+    const double copies = ceil(2 * (double)b->card.l2 / bytes);
+    return copies < 1 ? 1 : copies > COPIES_MAX ? COPIES_MAX : (int)copies;
+}
+
 /* ------------------------------------------------------------------ input */
 
 enum ecg_status bench_fill(const struct ops *ops, struct ops_dev *dev, enum ops_dtype dtype,
                            void *to, size_t n) {
     struct rng r;
-    float *host = NULL;
-    TRY(MEM_NEW(&host, n));
-    uint16_t *halves = (uint16_t *)host;
+    char *host = NULL;
+    const size_t item = dtype == OPS_BF16 ? sizeof(uint16_t) : sizeof(float);
+    const size_t made = n < FILL ? n : FILL;
+    TRY(MEM_NEW(&host, n * item));
     rng_init(&r, 1, RNG_INIT, 0, 0);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < made; i++) {
         float x = (float)rng_uniform(&r) - 0.5f;
         uint32_t bits;
         memcpy(&bits, &x, sizeof(bits));
-        if (dtype == OPS_BF16)
-            halves[i] = (uint16_t)(bits >> 16);
-        else
-            host[i] = x;
+        const uint16_t half = (uint16_t)(bits >> 16);
+        memcpy(host + i * item, dtype == OPS_BF16 ? (const void *)&half : &x, item);
     }
-    enum ecg_status status =
-        ops->upload(dev, to, host, n * (dtype == OPS_BF16 ? sizeof(*halves) : sizeof(*host)));
+    for (size_t i = made; i < n; i += made)
+        memcpy(host + i * item, host, (n - i < made ? n - i : made) * item);
+    enum ecg_status status = ops->upload(dev, to, host, n * item);
     free(host);
     return status;
 }
@@ -117,11 +156,13 @@ void bench_put(struct bench *b, const char *key, double value) {
     json_put_number(&b->w, value);
 }
 
-void bench_put_rate(struct bench *b, const char *key, const char *unit, double rate, double peak) {
+void bench_put_rate(struct bench *b, const char *key, const char *unit, double rate, double peak,
+                    double seconds) {
     json_put_key(&b->w, key);
     json_begin_object(&b->w);
     bench_put(b, unit, rate);
     bench_put(b, "percent_of_peak", 100 * rate / peak);
+    bench_put(b, "seconds", seconds);
     json_end_object(&b->w);
 }
 

@@ -2,7 +2,10 @@
  * The convolutions of a network, as the network calls them: Swish on the way in (the stem: nothing), bias on the way out.
  * Distinct shapes are timed one by one on memory of their own and counted as often as the network has them. The stem's data
  * gradient is needed by nobody. The whole list is gone through several times, and the median of each figure counts: a
- * machine's slow moments then fall on different shapes. */
+ * machine's slow moments then fall on different shapes. A GPU has no such moments and is asked once; its backward pass computes
+ * both gradients together, as training does, and that counts, beside each alone; and its convolutions are held against its
+ * memory's rate as well, by the bytes that they move at least: every tensor once, weights in fp32, their gradient read and
+ * written. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,9 +14,10 @@
 #include "train/run/bench_private.h"
 
 enum { SHAPES_MAX = 128, ROUNDS = 5 };
-enum pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHT, PASSES };
+enum pass { PASS_FORWARD, PASS_DATA, PASS_WEIGHT, PASS_BACKWARD, PASSES };
 
-static const char *const pass_keys[PASSES] = {"forward", "data_gradient", "weight_gradient"};
+static const char *const pass_keys[PASSES] = {"forward", "data_gradient", "weight_gradient",
+                                              "backward"};
 
 enum kind { KIND_STEM, KIND_1X1, KIND_GROUPED, KINDS };
 static const char *const kind_names[KINDS + 1] = {"stem", "1x1", "grouped", "all"};
@@ -30,6 +34,9 @@ struct shape {
 struct shapes {
     struct shape v[SHAPES_MAX];
     int n;
+    bool gpu;
+    double item;         /* bytes of an element */
+    double peak, memory; /* GFLOP/s, GB/s */
 };
 
 static void add_shape(struct shapes *all, enum kind kind, struct ops_conv s) {
@@ -43,7 +50,6 @@ static void add_shape(struct shapes *all, enum kind kind, struct ops_conv s) {
 static void list_shapes(struct shapes *all, const struct net1d_config *c, int B) {
     struct net1d_walk w;
     struct ops_conv conv[3];
-    all->n = 0;
     add_shape(all, KIND_STEM, net1d_walk_start(&w, c, B));
     while (net1d_walk_block(&w, conv)) {
         add_shape(all, KIND_1X1, conv[0]);
@@ -52,8 +58,40 @@ static void list_shapes(struct shapes *all, const struct net1d_config *c, int B)
     }
 }
 
-static double gflop(const struct shape *s) {
-    return 2e-9 * s->s.B * (double)net1d_conv_macs(s->s);
+static bool wants_data(const struct shape *s, int pass) {
+    return pass == PASS_DATA || (pass == PASS_BACKWARD && s->kind != KIND_STEM);
+}
+
+static bool wants_weights(int pass) {
+    return pass == PASS_WEIGHT || pass == PASS_BACKWARD;
+}
+
+static double gflop(const struct shape *s, int pass) {
+    const int products = pass == PASS_FORWARD ? 1 : wants_data(s, pass) + wants_weights(pass);
+    return 2e-9 * products * s->s.B * (double)net1d_conv_macs(s->s);
+}
+
+/* That a pass moves at least. The data gradient reads x for Swish's slope. */
+static double gbyte(const struct shapes *all, const struct shape *s, int pass) {
+    const struct ops_conv *c = &s->s;
+    const double in = (double)c->B * c->Lin * c->Cin, out = (double)c->B * c->Lout * c->Cout;
+    const double weights = (double)c->Cout * (c->Cin / c->G) * c->K;
+    const bool data = wants_data(s, pass), dw = wants_weights(pass);
+    const double elements = in + out + (data ? in : 0);
+    const double floats = weights * ((pass == PASS_FORWARD || data ? 1 : 0) + (dw ? 2 : 0));
+    return 1e-9 * (all->item * elements + sizeof(float) * floats);
+}
+
+/* Does a training step make this pass as it is here? */
+static bool in_step(const struct shapes *all, int pass) {
+    return all->gpu ? pass == PASS_FORWARD || pass == PASS_BACKWARD : pass != PASS_BACKWARD;
+}
+
+/* Of the peak or, on a GPU, of the memory's rate, whichever is nearer. NaN: not one of its passes. */
+static double share(const struct shapes *all, const struct shape *s, int pass) {
+    const double flop = gflop(s, pass) / s->seconds[pass] / all->peak,
+                 bytes = gbyte(all, s, pass) / s->seconds[pass] / all->memory;
+    return all->gpu && bytes > flop ? bytes : flop;
 }
 
 /* ------------------------------------------------------------------ timing */
@@ -64,8 +102,10 @@ struct conv_run {
     enum ops_dtype dtype;
     struct ops_conv s;
     struct ops_act act;
-    enum pass pass;
-    void *x, *y, *dn; /* y takes the output and then serves as its gradient */
+    bool forward, data, weights; /* what is computed */
+    void *x, *y, *dn;            /* y takes the output and then serves as its gradient */
+    size_t in, out;              /* bytes from one copy of x and dn, of y, to the next */
+    int copies, turn;
     float *w, *b, *dw, *db;
     void *packed; /* w as the backend reads it, made once a step and timed on its own; or NULL */
     struct ops_ws ws;
@@ -73,15 +113,15 @@ struct conv_run {
 
 static enum ecg_status run_pass(void *context) {
     struct conv_run *r = context;
-    if (r->pass == PASS_FORWARD)
-        TRY(r->ops->act_conv_fwd(r->dev, r->dtype, r->s, &r->act, r->x, r->w, r->packed, r->b, r->y,
-                                 NULL, NULL, NULL, r->ws));
-    else
-        TRY(r->ops->act_conv_bwd(r->dev, r->dtype, r->s, &r->act, r->x, r->w, r->packed, r->y, NULL,
-                                 r->pass == PASS_WEIGHT ? r->dw : NULL,
-                                 r->pass == PASS_WEIGHT ? r->db : NULL, NULL,
-                                 r->pass == PASS_DATA ? r->dn : NULL, r->ws));
-    return r->ops->sync(r->dev);
+    const size_t i = (size_t)(r->turn++ % r->copies);
+    void *x = (char *)r->x + i * r->in, *y = (char *)r->y + i * r->out;
+    void *dn = (char *)r->dn + i * r->in;
+    if (r->forward)
+        return r->ops->act_conv_fwd(r->dev, r->dtype, r->s, &r->act, x, r->w, r->packed, r->b, y,
+                                    NULL, NULL, NULL, r->ws);
+    return r->ops->act_conv_bwd(r->dev, r->dtype, r->s, &r->act, x, r->w, r->packed, y, NULL,
+                                r->weights ? r->dw : NULL, r->weights ? r->db : NULL, NULL,
+                                r->data ? dn : NULL, r->ws);
 }
 
 static void conv_run_free(struct conv_run *r) {
@@ -99,8 +139,7 @@ static void conv_run_free(struct conv_run *r) {
 static enum ecg_status run_packing(void *context) {
     struct conv_run *r = context;
     const struct ops_pack one = {.s = r->s, .w = r->w, .backward = 1, .packed = r->packed};
-    TRY(r->ops->conv_pack(r->dev, r->dtype, 1, &one, r->ws));
-    return r->ops->sync(r->dev);
+    return r->ops->conv_pack(r->dev, r->dtype, 1, &one, r->ws);
 }
 
 static enum ecg_status time_packing(const struct bench *b, struct conv_run *r, double *seconds) {
@@ -108,37 +147,51 @@ static enum ecg_status time_packing(const struct bench *b, struct conv_run *r, d
     *seconds = 0;
     if (bytes == 0) return ECG_OK;
     TRY(r->ops->alloc(r->dev, &r->packed, bytes));
-    return bench_median(b->o->quick ? 1 : 5, 0, run_packing, r, seconds);
+    return bench_op(b, r->dev, run_packing, r, seconds);
+}
+
+/* Passes of a shape, one by one. */
+static enum ecg_status time_passes(const struct bench *b, struct conv_run *r, struct shape *shape) {
+    TRY(time_packing(b, r, &shape->seconds[PASSES]));
+    for (int p = 0; p < PASSES; p++) {
+        r->forward = p == PASS_FORWARD;
+        r->data = wants_data(shape, p);
+        r->weights = wants_weights(p);
+        shape->seconds[p] = NAN;
+        if (shape->kind == KIND_STEM && p == PASS_DATA) continue;
+        if (b->gpu == NULL && p == PASS_BACKWARD) continue;
+        TRY(bench_op(b, r->dev, run_pass, r, &shape->seconds[p]));
+    }
+    return ECG_OK;
+}
+
+static size_t rounded(size_t bytes) {
+    return (bytes + 255) / 256 * 256;
 }
 
 static enum ecg_status time_shape(const struct bench *b, struct ops_dev *dev, enum ops_dtype dtype,
                                   struct shape *shape) {
     const struct ops_conv s = shape->s;
-    const size_t in = (size_t)s.B * (size_t)s.Lin * (size_t)s.Cin;
-    const size_t out = (size_t)s.B * (size_t)s.Lout * (size_t)s.Cout;
-    const size_t n = (size_t)s.Cout * (size_t)(s.Cin / s.G) * (size_t)s.K;
     const size_t item = dtype == OPS_BF16 ? 2 : 4, width = sizeof(float) * (size_t)s.Cout;
+    const size_t n = (size_t)s.Cout * (size_t)(s.Cin / s.G) * (size_t)s.K;
     struct conv_run r = {.ops = b->ops, .dev = dev, .dtype = dtype, .s = s};
     enum ecg_status status;
     r.act.swish = shape->kind != KIND_STEM;
     r.ws.n = r.ops->conv_ws(dev, dtype, s, 1, 1);
-    TRY_OUT(r.ops->alloc(dev, &r.x, in * item));
-    TRY_OUT(r.ops->alloc(dev, &r.y, out * item));
-    TRY_OUT(r.ops->alloc(dev, &r.dn, in * item));
+    r.in = rounded((size_t)s.B * (size_t)s.Lin * (size_t)s.Cin * item);
+    r.out = rounded((size_t)s.B * (size_t)s.Lout * (size_t)s.Cout * item);
+    r.copies = bench_copies(b, (double)(r.in + r.out));
+    TRY_OUT(r.ops->alloc(dev, &r.x, r.in * (size_t)r.copies));
+    TRY_OUT(r.ops->alloc(dev, &r.y, r.out * (size_t)r.copies));
+    TRY_OUT(r.ops->alloc(dev, &r.dn, r.in * (size_t)r.copies));
     TRY_OUT(r.ops->alloc(dev, (void **)&r.w, n * sizeof(float)));
     TRY_OUT(r.ops->alloc(dev, (void **)&r.b, width));
     TRY_OUT(r.ops->alloc(dev, (void **)&r.dw, n * sizeof(float)));
     TRY_OUT(r.ops->alloc(dev, (void **)&r.db, width));
     TRY_OUT(r.ops->alloc(dev, &r.ws.p, r.ws.n));
-    TRY_OUT(bench_fill(r.ops, dev, dtype, r.x, in));
+    TRY_OUT(bench_fill(r.ops, dev, dtype, r.x, r.in * (size_t)r.copies / item));
     TRY_OUT(bench_fill(r.ops, dev, OPS_F32, r.w, n));
-    TRY_OUT(time_packing(b, &r, &shape->seconds[PASSES]));
-    for (r.pass = 0; r.pass < PASSES; r.pass++) {
-        shape->seconds[r.pass] = NAN;
-        if (shape->kind == KIND_STEM && r.pass == PASS_DATA) continue;
-        TRY_OUT(bench_median(b->o->quick ? 1 : 5, b->o->quick ? 0 : 0.02, run_pass, &r,
-                             &shape->seconds[r.pass]));
-    }
+    status = time_passes(b, &r, shape);
 out:
     conv_run_free(&r);
     return status;
@@ -152,7 +205,7 @@ static int by_size(const void *a, const void *b) {
 /* Every shape once a round; the medians of the rounds. */
 static enum ecg_status time_all(const struct bench *b, struct ops_dev *dev, enum ops_dtype dtype,
                                 struct shapes *all) {
-    const int rounds = b->o->quick ? 1 : ROUNDS;
+    const int rounds = b->o->quick || all->gpu ? 1 : ROUNDS;
     for (int r = 0; r < rounds; r++)
         for (int i = 0; i < all->n; i++) {
             struct shape *s = &all->v[i];
@@ -170,18 +223,23 @@ static enum ecg_status time_all(const struct bench *b, struct ops_dev *dev, enum
 
 /* ------------------------------------------------------------------ sums */
 
-/* GFLOP/s over the time of all shapes of a kind (KINDS: all) and a pass (PASSES: all), each as often as it is there. */
-static double mean_rate(const struct shapes *all, int kind, int pass) {
-    double work = 0, seconds = 0;
+struct sum {
+    double gflop, gbyte, seconds;
+};
+
+/* All shapes of a kind (KINDS: all) and a pass (PASSES: those of a step), each as often as it is there. */
+static struct sum sum_of(const struct shapes *all, int kind, int pass) {
+    struct sum sum = {0};
     for (int i = 0; i < all->n; i++)
         for (int p = 0; p < PASSES; p++) {
             const struct shape *s = &all->v[i];
-            if ((kind != KINDS && kind != (int)s->kind) || (pass != PASSES && pass != p)) continue;
-            if (isnan(s->seconds[p])) continue;
-            work += s->count * gflop(s);
-            seconds += s->count * s->seconds[p];
+            if ((kind != KINDS && kind != (int)s->kind) || isnan(s->seconds[p])) continue;
+            if (pass == PASSES ? !in_step(all, p) : pass != p) continue;
+            sum.gflop += s->count * gflop(s, p);
+            sum.gbyte += s->count * gbyte(all, s, p);
+            sum.seconds += s->count * s->seconds[p];
         }
-    return work / seconds;
+    return sum;
 }
 
 /* Seconds. */
@@ -193,12 +251,12 @@ static double packing(const struct shapes *all) {
 
 static const struct shape *lowest(const struct shapes *all, enum pass *pass) {
     const struct shape *low = NULL;
-    double rate = INFINITY;
+    double least = INFINITY;
     for (int i = 0; i < all->n; i++)
         for (int p = 0; p < PASSES; p++)
-            if (gflop(&all->v[i]) / all->v[i].seconds[p] < rate) {
+            if (in_step(all, p) && share(all, &all->v[i], p) < least) {
                 low = &all->v[i];
-                rate = gflop(low) / low->seconds[p];
+                least = share(all, low, p);
                 *pass = p;
             }
     return low;
@@ -206,12 +264,27 @@ static const struct shape *lowest(const struct shapes *all, enum pass *pass) {
 
 /* ------------------------------------------------------------------ output */
 
+static struct sum one_pass(const struct shapes *all, const struct shape *s, int pass) {
+    return (struct sum){gflop(s, pass), gbyte(all, s, pass), s->seconds[pass]};
+}
+
 static void shape_text(const struct shape *s, char *text, size_t n) {
     snprintf(text, n, "%s %d>%d k%d s%d L%d", kind_names[s->kind], s->s.Cin, s->s.Cout, s->s.K,
              s->s.S, s->s.Lin);
 }
 
-static void put_shape(struct bench *b, const struct shape *s, double peak) {
+static void put_sum(struct bench *b, const struct shapes *all, const char *key, struct sum s) {
+    json_put_key(&b->w, key);
+    json_begin_object(&b->w);
+    bench_put(b, "gflops", s.gflop / s.seconds);
+    bench_put(b, "percent_of_peak", 100 * s.gflop / s.seconds / all->peak);
+    bench_put(b, "gb_s", s.gbyte / s.seconds);
+    bench_put(b, "percent_of_memory", 100 * s.gbyte / s.seconds / all->memory);
+    bench_put(b, "seconds", s.seconds);
+    json_end_object(&b->w);
+}
+
+static void put_shape(struct bench *b, const struct shapes *all, const struct shape *s) {
     const struct ops_conv *c = &s->s;
     const struct {
         const char *key;
@@ -225,17 +298,16 @@ static void put_shape(struct bench *b, const struct shape *s, double peak) {
         json_put_integer(&b->w, numbers[i].value);
     }
     for (int p = 0; p < PASSES; p++)
-        if (!isnan(s->seconds[p]))
-            bench_put_rate(b, pass_keys[p], "gflops", gflop(s) / s->seconds[p], peak);
+        if (!isnan(s->seconds[p])) put_sum(b, all, pass_keys[p], one_pass(all, s, p));
     json_end_object(&b->w);
 }
 
-static void put_json(struct bench *b, const struct shapes *all, double peak) {
+static void put_json(struct bench *b, const struct shapes *all) {
     char text[64];
     enum pass pass = 0;
     json_put_key(&b->w, "shapes");
     json_begin_array(&b->w);
-    for (int i = 0; i < all->n; i++) put_shape(b, &all->v[i], peak);
+    for (int i = 0; i < all->n; i++) put_shape(b, all, &all->v[i]);
     json_end_array(&b->w);
     json_put_key(&b->w, "mean");
     json_begin_object(&b->w);
@@ -243,8 +315,8 @@ static void put_json(struct bench *b, const struct shapes *all, double peak) {
         json_put_key(&b->w, kind_names[k]);
         json_begin_object(&b->w);
         for (int p = 0; p < PASSES; p++)
-            bench_put_rate(b, pass_keys[p], "gflops", mean_rate(all, k, p), peak);
-        bench_put_rate(b, "all", "gflops", mean_rate(all, k, PASSES), peak);
+            if (all->gpu || in_step(all, p)) put_sum(b, all, pass_keys[p], sum_of(all, k, p));
+        put_sum(b, all, "all", sum_of(all, k, PASSES));
         json_end_object(&b->w);
     }
     json_end_object(&b->w);
@@ -255,54 +327,74 @@ static void put_json(struct bench *b, const struct shapes *all, double peak) {
     json_begin_object(&b->w);
     bench_put_text(b, "shape", text);
     bench_put_text(b, "pass", pass_keys[pass]);
-    bench_put_rate(b, "rate", "gflops", gflop(low) / low->seconds[pass], peak);
+    put_sum(b, all, "rate", one_pass(all, low, pass));
     json_end_object(&b->w);
 }
 
-static void print_rate(double rate, double peak) {
-    if (isnan(rate))
+static void print_sum(const struct shapes *all, struct sum s) {
+    const double flop = s.gflop / s.seconds, bytes = s.gbyte / s.seconds;
+    const bool none = isnan(s.seconds);
+    if (all->gpu && none)
+        printf("%9s %24s", "-", "");
+    else if (all->gpu)
+        printf("%9.1f us %6.1f %3.0f %% %5.0f %3.0f %%", 1e6 * s.seconds, 1e-3 * flop,
+               100 * flop / all->peak, bytes, 100 * bytes / all->memory);
+    else if (none)
         printf("%11s %4s", "-", "");
     else
-        printf("%9.1f %4.0f %%", rate, 100 * rate / peak);
+        printf("%9.1f %4.0f %%", flop, 100 * flop / all->peak);
 }
 
-static void print_table(const struct shapes *all, double peak) {
+static void print_head(const struct shapes *all) {
+    static const char *const names[PASSES] = {"forward", "data grad.", "weight grad.",
+                                              "both gradients"};
+    printf("  %-33s %5s", all->gpu ? "us, TFLOP/s, GB/s at least" : "GFLOP/s", "count");
+    for (int p = 0; p < PASSES; p++)
+        if (in_step(all, p)) printf("%*s", all->gpu ? 36 : 17, names[p]);
+    printf("\n");
+}
+
+static void print_table(const struct shapes *all) {
     enum pass pass = 0;
     char text[64];
-    printf("  %-33s %5s %16s %16s %16s\n", "GFLOP/s", "count", "forward", "data grad.",
-           "weight grad.");
+    print_head(all);
     for (int i = 0; i < all->n; i++) {
         const struct shape *s = &all->v[i];
         printf("  %-8s%4d > %-4d  L %4d k%-2d s%d %6d ", kind_names[s->kind], s->s.Cin, s->s.Cout,
                s->s.Lin, s->s.K, s->s.S, s->count);
-        for (int p = 0; p < PASSES; p++) print_rate(gflop(s) / s->seconds[p], peak);
+        for (int p = 0; p < PASSES; p++)
+            if (in_step(all, p)) print_sum(all, one_pass(all, s, p));
         printf("\n");
     }
     for (int k = KIND_1X1; k <= KINDS; k++) {
+        const struct sum sum = sum_of(all, k, PASSES);
         snprintf(text, sizeof(text), "%s, by time (%.1f %%)", kind_names[k],
-                 100 * mean_rate(all, k, PASSES) / peak);
+                 100 * sum.gflop / sum.seconds / all->peak);
         printf("  %-39s", text);
-        for (int p = 0; p < PASSES; p++) print_rate(mean_rate(all, k, p), peak);
+        for (int p = 0; p < PASSES; p++)
+            if (in_step(all, p)) print_sum(all, sum_of(all, k, p));
         printf("\n");
     }
     printf("  packing their weights, once a step: %.1f ms\n", 1e3 * packing(all));
     const struct shape *low = lowest(all, &pass);
     shape_text(low, text, sizeof(text));
-    printf("  lowest: %s of %s, %.0f %%\n", pass_keys[pass], text,
-           100 * gflop(low) / low->seconds[pass] / peak);
+    printf("  lowest: %s of %s, %.0f %%\n", pass_keys[pass], text, 100 * share(all, low, pass));
 }
 
 enum ecg_status bench_convs(struct bench *b, const struct bench_model *m, enum ops_dtype dtype) {
     struct ops_dev *dev = NULL;
-    struct shapes all;
+    struct shapes all = {.gpu = b->gpu != NULL,
+                         .item = dtype == OPS_BF16 ? 2 : 4,
+                         .peak = bench_peak(b, dtype),
+                         .memory = b->peak.memory};
     list_shapes(&all, &m->config, bench_batch(b, m));
     TRY(b->ops->open(&dev, b->o->threads));
     enum ecg_status status = time_all(b, dev, dtype, &all);
     b->ops->close(dev);
     TRY(status);
     if (b->o->json)
-        put_json(b, &all, bench_peak(b, dtype));
+        put_json(b, &all);
     else
-        print_table(&all, bench_peak(b, dtype));
+        print_table(&all);
     return ECG_OK;
 }

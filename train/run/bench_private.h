@@ -41,7 +41,14 @@ double bench_peak(const struct bench *b, enum ops_dtype dtype);
 enum ecg_status bench_median(int runs, double seconds, enum ecg_status (*run)(void *),
                              void *context, double *median);
 
-/* n numbers of [-0.5, 0.5), as `dtype`, into ops memory. */
+/* Median seconds of one call of `run`, which starts work on `dev` and does not wait for it. On a GPU many calls go before
+ * each wait: a short kernel's own time, not that of waiting. */
+enum ecg_status bench_op(const struct bench *b, struct ops_dev *dev,
+                         enum ecg_status (*run)(void *), void *context, double *seconds);
+/* Copies of what an operation reads and writes, `bytes`, that it should take in turn so that a GPU's L2 holds none; 1 on hosts. */
+int bench_copies(const struct bench *b, double bytes);
+
+/* n numbers of [-0.5, 0.5), as `dtype`, into ops memory; after the first 2^20 they repeat. */
 enum ecg_status bench_fill(const struct ops *ops, struct ops_dev *dev, enum ops_dtype dtype,
                            void *to, size_t n);
 /* Sample i of the input (b, lead, l), counted through the batch, is the upper 16 bits of splitmix64's i-th number from
@@ -51,8 +58,9 @@ int16_t bench_sample(uint64_t i);
 /* Members of the JSON object that is open: "key": number (NaN: null), text. */
 void bench_put(struct bench *b, const char *key, double value);
 void bench_put_text(struct bench *b, const char *key, const char *text);
-/* "key": {unit: rate, "percent_of_peak": share} */
-void bench_put_rate(struct bench *b, const char *key, const char *unit, double rate, double peak);
+/* "key": {unit: rate, "percent_of_peak": share, "seconds": seconds} */
+void bench_put_rate(struct bench *b, const char *key, const char *unit, double rate, double peak,
+                    double seconds);
 
 /* A GPU's peaks, and what goes before everything else. */
 enum ecg_status bench_gpu_peaks(struct bench *b);
