@@ -10,7 +10,9 @@ Training step = forward, BCE with logits, backward, Adam (fused); inference = ev
     last      bf16 with every convolution as a 2-d one of height 1 in channels-last memory
     compiled  bf16 through torch.compile (its compilation is not timed)
 one after the other in this process; each figure is the median of `steps` after three steps to warm up, the GPU waited for.
-einthoven is timed by `einthoven bench --device cuda`. The network is tests/fixtures/make_net1d.py's; needs torch and numpy.
+einthoven is timed by `einthoven bench --device cuda`, before PyTorch takes memory. GiB are of training: what PyTorch has
+allocated at most, and what einthoven has added to the GPU's memory in use. The network is tests/fixtures/make_net1d.py's;
+needs torch and numpy.
 """
 import argparse
 import json
@@ -98,7 +100,8 @@ def ours(precision, o):
     words = [bench_torch.BINARY, 'bench', '--device', 'cuda', '--train', '--model', 'published', '--precision', precision,
              '--batch', str(o.batch), '--runs', str(o.steps), '--json'] + ['--batch-norm'] * o.bn
     r = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)['train'][0]
-    return {'training': r['training']['ecg_per_s'], 'inference': r['inference']['ecg_per_s'], 'memory_gib': None}
+    return {'training': r['training']['ecg_per_s'], 'inference': r['inference']['ecg_per_s'],
+            'memory_gib': r['training_gpu_mib'] / 1024}
 
 
 def main():
@@ -120,8 +123,8 @@ def main():
                       [('torch ' + v, lambda v=v: measure(torch, make_net1d, v, o))
                        for v in ('fp32', 'bf16', 'last', 'compiled') if not (o.no_compile and v == 'compiled')]):
         results[name] = r = run()
-        memory = '' if r['memory_gib'] is None else '%7.1f GiB' % r['memory_gib']
-        print('  %-16s training %9.1f ECG/s   inference %9.1f ECG/s %s' % (name, r['training'], r['inference'], memory), flush=True)
+        print('  %-16s training %9.1f ECG/s   inference %9.1f ECG/s %7.1f GiB' % (
+            name, r['training'], r['inference'], r['memory_gib']), flush=True)
         torch.cuda.empty_cache()
     if o.json:
         with open(o.json, 'w') as f:
