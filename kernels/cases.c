@@ -133,8 +133,10 @@ static const struct op_case rows[] = {
         UPDATE_AT(10007) LOSS_OF(OPS_LOSS_BCE) LOSS_OF(OPS_LOSS_HILL) LOSS_OF(OPS_LOSS_FOCAL)
             LOSS_OF(OPS_LOSS_ASL) LOSS_OF(OPS_LOSS_MSE) LOSS_OF(OPS_LOSS_HUBER) LINEAR_OF(1, 1, 1)
                 LINEAR_OF(2, 16, 3) LINEAR_OF(17, 33, 5) LINEAR_OF(4, 160, 150)
-                    LINEAR_OF(32, 64, 64) LINEAR_OF(3, 1024, 150) SE_OF(1, 16, 8) SE_OF(2, 3, 1)
-                        SE_OF(5, 64, 32) SE_OF(2, 160, 80) SE_OF(33, 24, 12)};
+                    LINEAR_OF(32, 64, 64) LINEAR_OF(3, 1024, 150) LINEAR_OF(65, 257, 34)
+                        LINEAR_OF(16, 128, 32) SE_OF(1, 16, 8) SE_OF(2, 3, 1) SE_OF(5, 64, 32)
+                            SE_OF(2, 160, 80) SE_OF(33, 24, 12) SE_OF(1, 9, 4) SE_OF(16, 128, 64)
+                                SE_OF(37, 132, 68) SE_OF(35, 129, 33) SE_OF(2, 400, 200)};
 
 const struct op_case *cases_table(size_t *n) {
     *n = sizeof(rows) / sizeof(rows[0]);

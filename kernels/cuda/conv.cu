@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The entries for convolutions and linear layers: which kernels take which shape. */
+ * The entries for convolutions: which kernels take which shape. */
 #include "kernels/cuda/conv_general.cuh"
 #include "kernels/cuda/conv_tensor.cuh"
 
@@ -114,42 +114,4 @@ enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
     if (!dn) return ECG_OK;
     if (side) TRY(cuda_shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
     return conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, side != NULL, dn);
-}
-
-/* ------------------------------------------------------------------ linear layers */
-
-/* A linear layer is a 1x1 convolution over M samples in a row. */
-static enum ecg_status linear_as_conv(const char *op, int M, int K, int N, struct ops_conv *s) {
-    const struct ops_conv conv = {1, M, M, K, N, 1, 1, 1, 0};
-    *s = conv;
-    return cuda_check_conv(op, OPS_F32, conv);
-}
-
-size_t cuda_linear_ws(struct ops_dev *dev, int M, int K, int N) {
-    struct ops_conv s;
-    (void)dev;
-    return linear_as_conv("linear_ws", M, K, N, &s) == ECG_OK ? conv_general_ws(s) : 0;
-}
-
-enum ecg_status cuda_linear_fwd(struct ops_dev *dev, int M, int K, int N, const float *x,
-                                const float *w, const float *b, float *y, struct ops_ws ws) {
-    struct ops_conv s;
-    (void)ws;
-    TRY(linear_as_conv("linear_fwd", M, K, N, &s));
-    return conv_general_fwd(dev, "linear_fwd", OPS_F32, s, NULL, x, w, b, y);
-}
-
-enum ecg_status cuda_linear_bwd_x(struct ops_dev *dev, int M, int K, int N, const float *dy,
-                                  const float *w, float *dx, struct ops_ws ws) {
-    struct ops_conv s;
-    (void)ws;
-    TRY(linear_as_conv("linear_bwd_x", M, K, N, &s));
-    return conv_general_bwd_x(dev, "linear_bwd_x", OPS_F32, s, dy, w, NULL, NULL, 0, dx);
-}
-
-enum ecg_status cuda_linear_bwd_w(struct ops_dev *dev, int M, int K, int N, const float *x,
-                                  const float *dy, float *dw, float *db, struct ops_ws ws) {
-    struct ops_conv s;
-    TRY(linear_as_conv("linear_bwd_w", M, K, N, &s));
-    return conv_general_bwd_w(dev, "linear_bwd_w", OPS_F32, s, NULL, x, dy, dw, db, ws);
 }

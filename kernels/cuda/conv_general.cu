@@ -94,7 +94,7 @@ static void launch_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_con
                b, y);
 }
 
-/* Tiles: narrow groups; few rows, as the linear layers of a small batch; all else. */
+/* Tiles: narrow groups; few rows, as short records of a small batch have; all else. */
 #define FEW_ROWS 1024
 
 enum ecg_status conv_general_fwd(struct ops_dev *dev, const char *op, enum ops_dtype dtype,

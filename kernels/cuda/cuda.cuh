@@ -166,7 +166,6 @@ enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double
                          int64_t step, size_t n, float *p, const float *g, float *m);
 size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
                     int backward);
-size_t cuda_linear_ws(struct ops_dev *dev, int M, int K, int N);
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s);
 size_t cuda_conv_packed_bytes(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                               int backward);
@@ -181,6 +180,14 @@ enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
                                   const void *packed, const void *dy,
                                   const struct ops_branch *branch, float *dw, float *db,
                                   const struct ops_side *side, void *dn, struct ops_ws ws);
+enum ecg_status cuda_se_fwd(struct ops_dev *dev, int B, int C, int H, const float *m,
+                            const float *w1, const float *b1, const float *w2, const float *b2,
+                            float *z, float *gate, struct ops_ws ws);
+enum ecg_status cuda_se_bwd(struct ops_dev *dev, int B, int C, int H, const float *m,
+                            const float *z, const float *gate, const float *dgate, const float *w1,
+                            const float *w2, float *dm, float *dw1, float *db1, float *dw2,
+                            float *db2, struct ops_ws ws);
+size_t cuda_se_ws(struct ops_dev *dev, int B, int C, int H);
 
 enum ecg_status cuda_open(struct ops_dev **dev, int n_threads);
 void cuda_close(struct ops_dev *dev);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The CUDA backend's table and what the plug-in exports of it. What has no kernels of its own (squeeze and excitation) is
- * composed of the primitives. */
+ * The CUDA backend's table and what the plug-in exports of it. Linear layers need no scratch memory, which is what the
+ * composition says of them. */
 #include "kernels/cuda/cuda.cuh"
 
 #include <pthread.h>
@@ -55,12 +55,14 @@ static void complete_table(void) {
     fill_device(&table);
     fill_primitives(&table);
     table.conv_ws = cuda_conv_ws;
-    table.linear_ws = cuda_linear_ws;
     table.norm_ws = cuda_norm_ws;
     table.conv_packed_bytes = cuda_conv_packed_bytes;
     table.conv_pack = cuda_conv_pack;
     table.act_conv_fwd = cuda_act_conv_fwd;
     table.act_conv_bwd = cuda_act_conv_bwd;
+    table.se_ws = cuda_se_ws;
+    table.se_fwd = cuda_se_fwd;
+    table.se_bwd = cuda_se_bwd;
     ops_compose(&table);
 }
 
