@@ -170,7 +170,5 @@ enum ecg_status gemm_bwd(const struct gemm_gpu *gpu, const struct gemm_backward 
     }
     if (p->dn && p->dse) TRY(gemm_finish_sums(s.B, s.L, s.K, d.sums, 1.0f, p->dse, s, stream));
     if (!p->dw) return ECG_OK;
-    TRY(gemm_finish_splits(splits(s), (size_t)s.N * s.K, w.dw, p->dw, s, stream));
-    if (!p->db) return ECG_OK;
-    return gemm_finish_splits(splits(s), (size_t)s.N, w.db, p->db, s, stream);
+    return gemm_finish_splits(splits(s), &w, p->dw, p->db, s, stream);
 }

@@ -16,6 +16,8 @@ template <int N_, int K_, int BM_, int ST_, int WM_, int WN_, int CTAS_> struct 
     static constexpr int PITCH_G = N * 2 + 16, PITCH_X = K * 2 + 16;
     static constexpr int G_BYTES = BM * PITCH_G, STAGE = G_BYTES + BM * PITCH_X;
     static constexpr int W_BYTES = K * PITCH_G, SHARED_BYTES = W_BYTES + ST * STAGE;
+    static constexpr bool AHEAD = ST >= 3;
+    static constexpr int DEEP = 4;
     static_assert(MT * WM * 16 == BM && NT * WN * 8 == K && MW * WM * 16 == N, "warps cover");
     static_assert(MT % 2 == 0 && 64 % BM == 0, "slabs are whole units, splits whole slabs");
 };
@@ -43,17 +45,31 @@ static __global__ void __launch_bounds__(T::THREADS, T::CTAS)
         cp_commit();
     };
     gemm_copy_w<T::K, G_CHUNKS, T::NT, T::THREADS>(shared, T::PITCH_G, p.w, q.N, q.K, g_chunks);
+    auto transform = [&](int i) {
+        char *const g = ring + i % T::ST * T::STAGE;
+        const int m = r0 + i * T::BM;
+        gemm_branch<T::BM, G_CHUNKS, T::THREADS, T::DEEP>(g, q.branch, m, 0, r1 - m, g_chunks);
+        gemm_act<T::BM, X_CHUNKS, T::THREADS, T::DEEP>(g + T::G_BYTES, q.act, 0, r1 - m, x_chunks);
+    };
     for (int i = 0; i < T::ST - 1; i++) fetch(i);
     gemm_zero(dw);
     gemm_zero_sums(db);
+    if (T::AHEAD) {
+        cp_wait<T::ST - 2>();
+        transform(0);
+    }
     for (int i = 0; i < total; i++) {
         char *const g = ring + i % T::ST * T::STAGE, *const x = g + T::G_BYTES;
         const int m = r0 + i * T::BM;
-        cp_wait<T::ST - 2>();
-        gemm_branch<T::BM, G_CHUNKS, T::THREADS>(g, q.branch, m, 0, r1 - m, g_chunks);
-        gemm_act<T::BM, X_CHUNKS, T::THREADS>(x, q.act, 0, r1 - m, x_chunks);
+        const bool next = T::AHEAD && i + 1 < total;
+        if (!T::AHEAD) {
+            cp_wait<T::ST - 2>();
+            transform(i);
+        }
         __syncthreads();
         fetch(i + T::ST - 1);
+        if (T::AHEAD) cp_wait<T::ST - 2>();
+        if (next && gemm_goes_ahead(warp)) transform(i + 1);
         gemm_outer<T::BM / 16>(dw, db, wn == 0, g + wm * T::MW * 32, T::PITCH_G,
                                x + wn * T::NT * 16, T::PITCH_X);
         float acc[T::MT][T::NT][4];
@@ -63,6 +79,7 @@ static __global__ void __launch_bounds__(T::THREADS, T::CTAS)
         struct gemm_place place;
         place.row = m + wm * T::MT * 16, place.col = wn * T::NT * 8, place.M = p.M, place.N = p.N;
         gemm_finish<GEMM_BWD, EXTRA>(acc, p, place);
+        if (next && !gemm_goes_ahead(warp)) transform(i + 1);
     }
     wgrad_store(dw, db, q, (int)blockIdx.x, wm * T::MW * 16, wn * T::NT * 8, wn == 0);
 }

@@ -119,8 +119,8 @@ enum ecg_status gemm_finish_stats(int M, int N, const float2 *part, float *mean,
 /* out(B,N) = factor * the samples' sums */
 enum ecg_status gemm_finish_sums(int B, int L, int N, const double *part, float factor, float *out,
                                  struct gemm_conv s, cudaStream_t stream);
-/* out(n) += the sum of `splits` rows of n */
-enum ecg_status gemm_finish_splits(int splits, size_t n, const float *part, float *out,
-                                   struct gemm_conv s, cudaStream_t stream);
+/* dw(N,K) += and db(N) += (or NULL) the sums of their `splits` parts in `a`, in one launch. 16-byte aligned. */
+enum ecg_status gemm_finish_splits(int splits, const struct gemm_wgrad_args *a, float *dw,
+                                   float *db, struct gemm_conv s, cudaStream_t stream);
 
 #endif

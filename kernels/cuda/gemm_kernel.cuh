@@ -71,16 +71,25 @@ DEVICE void gemm_rows(const struct gemm_args &p, char *shared, int first, int st
         in++;
         cp_commit();
     }
+    /* What stands between memory and the products, on this thread's chunks of the slice at rows m. */
+    auto transform = [&](char *a, int m, int k) {
+        if (BACK == GEMM_FWD)
+            gemm_act<T::BM, CHUNKS, T::THREADS, T::DEEP>(a, p.act, k, p.M - m, (p.K - k) / 8);
+        else
+            gemm_branch<T::BM, CHUNKS, T::THREADS, T::DEEP>(a, p.branch, m, k, p.M - m,
+                                                            (p.K - k) / 8);
+    };
     float acc[T::MT][T::NT][4];
+    if (T::AHEAD) {
+        cp_wait<T::ST - 2>();
+        transform(ring, m0, 0);
+    }
     for (int i = 0; i < total; i++) {
         char *const a = ring + at * T::STAGE;
-        cp_wait<T::ST - 2>();
-        if (BACK == GEMM_FWD)
-            gemm_act<T::BM, CHUNKS, T::THREADS>(a, p.act, slice * T::BK, p.M - m0,
-                                                (p.K - slice * T::BK) / 8);
-        else
-            gemm_branch<T::BM, CHUNKS, T::THREADS>(a, p.branch, m0, slice * T::BK, p.M - m0,
-                                                   (p.K - slice * T::BK) / 8);
+        if (!T::AHEAD) {
+            cp_wait<T::ST - 2>();
+            transform(a, m0, slice * T::BK);
+        }
         __syncthreads();
         if (fetched++ < total) {
             gemm_fetch<T>(ring + in * T::STAGE, p, in_m, n0, in_slice * T::BK);
@@ -88,13 +97,22 @@ DEVICE void gemm_rows(const struct gemm_args &p, char *shared, int first, int st
         }
         if (++in == T::ST) in = 0;
         cp_commit();
+        if (++at == T::ST) at = 0;
 
+        const bool last = slice + 1 == slices, next = T::AHEAD && i + 1 < total;
+        auto prepare = [&]() {
+            transform(ring + at * T::STAGE, last ? m0 + step * T::BM : m0,
+                      last ? 0 : (slice + 1) * T::BK);
+        };
+        if (T::AHEAD) cp_wait<T::ST - 2>();
+        if (next && gemm_goes_ahead(warp)) prepare();
         if (slice == 0) gemm_zero(acc);
         const char *const w = T::RES ? shared + slice * T::BK * 2 : a + T::A_BYTES;
         gemm_products<T::BK / 16>(acc, a + wm * T::MT * 16 * T::PITCH, T::PITCH,
                                   w + wn * T::NT * 8 * w_pitch, w_pitch);
-        if (++at == T::ST) at = 0;
-        if (++slice < slices) continue;
+        if (next && !gemm_goes_ahead(warp)) prepare();
+        slice++;
+        if (!last) continue;
         struct gemm_place place;
         place.row = m0 + wm * T::MT * 16, place.col = n0 + wn * T::NT * 8;
         place.M = p.M, place.N = p.N;

@@ -5,7 +5,7 @@
  * A row is one position (b, l) of the flattened B*L, a chunk 16 bytes = 8 channels of one row. Slabs in shared memory have
  * a pitch of an odd number of chunks, so that the 8 rows an ldmatrix reads lie in 8 different groups of banks.
  * The thread that copies a chunk (cp.async) also transforms it, after its own wait and before the barrier that shows it to
- * the others: every loop over a slab's chunks here therefore maps indices to threads in the same way.
+ * the others: every loop over a slab's chunks here therefore shares them out in the same way (gemm_share).
  *
  * Fragments, lane = 4*g + q: results c0, c1 are row g, columns 2q, 2q+1 of an n8 tile, c2, c3 row g+8. Rows of W are placed
  * so (gemm_w_row) that the two n8 tiles of a pair give a lane 4 neighbouring channels: 8 bytes a store, a quad of lanes one
@@ -26,10 +26,19 @@ struct gemm_tile {
     static constexpr int MT = BM / WM / 16, NT = BN / WN / 8;
     static constexpr int PITCH = BK * 2 + 16;
     static constexpr int A_BYTES = BM * PITCH, STAGE = A_BYTES + (RES ? 0 : BN * PITCH);
+    static constexpr bool AHEAD = ST >= 3 && THREADS <= 256; /* more warps have too few registers */
+    static constexpr int DEEP = THREADS * CTAS > 256 ? 1 : 2;
     static_assert(MT * WM * 16 == BM && NT * WN * 8 == BN, "warps cover the tile");
     static_assert(MT % 2 == 0, "a warp's rows are whole units of GEMM_UNIT");
     static_assert(BK % 16 == 0 && ST >= 2, "slices are whole k-steps, one is in flight");
 };
+
+/* With three slices or more, a thread transforms its chunks of the next slice while others multiply the present one. Of
+ * the warps that share a quarter of an SM (0, 4, 8 ..), half do it before their products and half behind: the quarter then has
+ * both kinds of work at any time. */
+DEVICE bool gemm_goes_ahead(int warp) {
+    return warp & 4;
+}
 
 /* Bytes between rows of a resident W. */
 static __host__ __device__ inline int gemm_w_pitch(int K, int BK) {
@@ -44,15 +53,34 @@ template <int NT> DEVICE int gemm_w_row(int r) {
     return r - (in & 15) + 4 * (c >> 1) + 2 * j + (c & 1);
 }
 
+/* How threads share ROWS x CHUNKS chunks: a thread keeps its column, so that what belongs to a channel is read once, and
+ * its rows are LANES apart; the threads beyond whole rows have none. */
+template <int ROWS, int CHUNKS, int THREADS> struct gemm_share {
+    static constexpr int LANES = THREADS / CHUNKS, SWEEPS = (ROWS + LANES - 1) / LANES;
+    static_assert(LANES >= 1, "a row has no more chunks than there are threads");
+
+    /* The thread's first row; ROWS: none. */
+    DEVICE int row() {
+        const int r = (int)threadIdx.x / CHUNKS;
+        return LANES * CHUNKS < THREADS && r >= LANES ? ROWS : r;
+    }
+    DEVICE int chunk() {
+        return (int)threadIdx.x % CHUNKS;
+    }
+};
+
 /* ROWS x CHUNKS chunks from a row-major matrix of `stride` channels a row; zeros beyond `rows` and `chunks`. */
 template <int ROWS, int CHUNKS, int THREADS>
 DEVICE void gemm_copy(char *to, const uint16_t *from, int stride, int rows, int chunks) {
+    typedef gemm_share<ROWS, CHUNKS, THREADS> share;
+    const int row = share::row(), chunk = share::chunk();
 #pragma unroll 1
-    for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-        const int r = i / CHUNKS, c = i % CHUNKS;
-        const bool ok = r < rows && c < chunks;
-        cp16(to + r * (CHUNKS * 16 + 16) + c * 16, ok ? from + (size_t)r * stride + c * 8 : from,
-             ok);
+    for (int i = 0; i < share::SWEEPS; i++) {
+        const int r = row + i * share::LANES;
+        if (r >= ROWS) break;
+        const bool ok = r < rows && chunk < chunks;
+        cp16(to + r * (CHUNKS * 16 + 16) + chunk * 16,
+             ok ? from + (size_t)r * stride + chunk * 8 : from, ok);
     }
 }
 
@@ -60,11 +88,14 @@ DEVICE void gemm_copy(char *to, const uint16_t *from, int stride, int rows, int 
 template <int BN, int CHUNKS, int NT, int THREADS>
 DEVICE void gemm_copy_w(char *to, int pitch, const uint16_t *from, int stride, int rows,
                         int chunks) {
+    typedef gemm_share<BN, CHUNKS, THREADS> share;
+    const int row = share::row(), chunk = share::chunk();
 #pragma unroll 1
-    for (int i = (int)threadIdx.x; i < BN * CHUNKS; i += THREADS) {
-        const int r = i / CHUNKS, c = i % CHUNKS, n = gemm_w_row<NT>(r);
-        const bool ok = n < rows && c < chunks;
-        cp16(to + r * pitch + c * 16, ok ? from + (size_t)n * stride + c * 8 : from, ok);
+    for (int i = 0; i < share::SWEEPS; i++) {
+        const int r = row + i * share::LANES, n = gemm_w_row<NT>(r);
+        if (r >= BN) break;
+        const bool ok = n < rows && chunk < chunks;
+        cp16(to + r * pitch + chunk * 16, ok ? from + (size_t)n * stride + chunk * 8 : from, ok);
     }
 }
 
@@ -81,52 +112,60 @@ DEVICE uint4 gemm_pack8(const float v[8]) {
     return u;
 }
 
-/* v = v * a + b * f, 8 channels; a and b 16-byte aligned. */
-DEVICE void gemm_affine8(float v[8], const float *a, const float *b, float f) {
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const float4 s = *(const float4 *)(a + 4 * h), t = *(const float4 *)(b + 4 * h);
-        v[4 * h] = v[4 * h] * s.x + t.x * f, v[4 * h + 1] = v[4 * h + 1] * s.y + t.y * f;
-        v[4 * h + 2] = v[4 * h + 2] * s.z + t.z * f, v[4 * h + 3] = v[4 * h + 3] * s.w + t.w * f;
-    }
-}
-
 /* In place on the thread's own chunks of a slab: act(x). k: the slab's first channel. Chunks beyond `rows` and `chunks`
- * stay zero. */
-template <int ROWS, int CHUNKS, int THREADS>
+ * stay zero. DEEP: rows at a time, as the registers allow. */
+template <int ROWS, int CHUNKS, int THREADS, int DEEP>
 DEVICE void gemm_act(char *slab, struct gemm_norm act, int k, int rows, int chunks) {
-    if (!act.scale && !act.swish) return;
-#pragma unroll 1
-    for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-        const int r = i / CHUNKS, c = i % CHUNKS;
-        if (r >= rows || c >= chunks) continue;
-        uint4 *at = (uint4 *)(slab + r * (CHUNKS * 16 + 16) + c * 16);
-        float v[8];
-        gemm_unpack(v, *at);
-        if (act.scale) gemm_affine8(v, act.scale + k + c * 8, act.shift + k + c * 8, 1.0f);
-        if (act.swish) {
+    typedef gemm_share<ROWS, CHUNKS, THREADS> share;
+    const int row = share::row(), chunk = share::chunk();
+    if ((!act.scale && !act.swish) || chunk >= chunks) return;
 #pragma unroll
-            for (int j = 0; j < 8; j++) v[j] = swish_fast(v[j]);
+    for (int h = 0; h < 8; h += 4) { /* 4 channels at a time: the registers are few */
+        float4 scale = make_float4(1, 1, 1, 1), shift = make_float4(0, 0, 0, 0);
+        if (act.scale) {
+            scale = *(const float4 *)(act.scale + k + chunk * 8 + h);
+            shift = *(const float4 *)(act.shift + k + chunk * 8 + h);
         }
-        *at = gemm_pack8(v);
+#pragma unroll DEEP
+        for (int i = 0; i < share::SWEEPS; i++) {
+            const int r = row + i * share::LANES;
+            if (r >= ROWS || r >= rows) break;
+            uint2 *to = (uint2 *)(slab + r * (CHUNKS * 16 + 16) + chunk * 16 + h * 2);
+            float v[4] = {lo_bf16(to->x) * scale.x + shift.x, hi_bf16(to->x) * scale.y + shift.y,
+                          lo_bf16(to->y) * scale.z + shift.z, hi_bf16(to->y) * scale.w + shift.w};
+            if (act.swish) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) v[j] = swish_fast(v[j]);
+            }
+            *to = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+        }
     }
 }
 
 /* In place on the thread's own chunks of a slab of dy that begins at row m, channel k. */
-template <int ROWS, int CHUNKS, int THREADS>
+template <int ROWS, int CHUNKS, int THREADS, int DEEP>
 DEVICE void gemm_branch(char *slab, struct gemm_gate g, int m, int k, int rows, int chunks) {
-    if (!g.gate) return;
+    typedef gemm_share<ROWS, CHUNKS, THREADS> share;
+    const int row = share::row(), chunk = share::chunk();
+    if (!g.gate || chunk >= chunks) return;
     const float f = 1.0f / (float)g.L;
-#pragma unroll 1
-    for (int i = (int)threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-        const int r = i / CHUNKS, c = i % CHUNKS;
-        if (r >= rows || c >= chunks) continue;
-        uint4 *at = (uint4 *)(slab + r * (CHUNKS * 16 + 16) + c * 16);
-        const size_t o = (size_t)((m + r) / g.L) * g.C + k + c * 8;
+    int b = (m + row) / g.L, l = m + row - b * g.L;
+#pragma unroll(DEEP + 1) / 2
+    for (int i = 0; i < share::SWEEPS; i++) {
+        const int r = row + i * share::LANES;
+        if (r >= ROWS || r >= rows) break;
+        uint4 *to = (uint4 *)(slab + r * (CHUNKS * 16 + 16) + chunk * 16);
+        const size_t o = (size_t)b * g.C + k + chunk * 8;
         float v[8];
-        gemm_unpack(v, *at);
-        gemm_affine8(v, g.gate + o, g.dm + o, f);
-        *at = gemm_pack8(v);
+        gemm_unpack(v, *to);
+#pragma unroll
+        for (int h = 0; h < 8; h += 4) {
+            const float4 s = *(const float4 *)(g.gate + o + h), t = *(const float4 *)(g.dm + o + h);
+            v[h] = v[h] * s.x + t.x * f, v[h + 1] = v[h + 1] * s.y + t.y * f;
+            v[h + 2] = v[h + 2] * s.z + t.z * f, v[h + 3] = v[h + 3] * s.w + t.w * f;
+        }
+        *to = gemm_pack8(v);
+        for (l += share::LANES; l >= g.L; l -= g.L) b++;
     }
 }
 

@@ -13,7 +13,10 @@ template <int BN_, int BK_, int RM_, int ST_, int WM_, int WN_, int CTAS_> struc
     static constexpr int PITCH_G = BN * 2 + 16, PITCH_X = BK * 2 + 16;
     static constexpr int G_BYTES = RM * PITCH_G, STAGE = G_BYTES + RM * PITCH_X;
     static constexpr int SHARED_BYTES = ST * STAGE;
+    static constexpr bool AHEAD = THREADS <= 256; /* as in gemm_tile */
+    static constexpr int DEEP = THREADS * CTAS > 256 ? 1 : 4;
     static_assert(MT * WM * 16 == BN && NT * WN * 8 == BK && RM % 16 == 0, "warps cover the tile");
+    static_assert(ST >= 3, "one stage is multiplied, one transformed, one in flight");
 };
 
 /* The column sums' accumulators. */
@@ -68,19 +71,35 @@ DEVICE void wgrad_block(const struct gemm_wgrad_args &p, char *shared, int bx, i
         }
         cp_commit();
     };
+    auto transform = [&](int i) {
+        char *const stage = shared + i % T::ST * T::STAGE;
+        const int m = r0 + i * T::RM;
+        gemm_branch<T::RM, T::BN / 8, T::THREADS, T::DEEP>(stage, p.branch, m, n0, r1 - m,
+                                                           n_chunks);
+        gemm_act<T::RM, T::BK / 8, T::THREADS, T::DEEP>(stage + T::G_BYTES, p.act, k0, r1 - m,
+                                                        k_chunks);
+    };
     for (int i = 0; i < T::ST - 1; i++) fetch(i);
     gemm_zero(acc);
     gemm_zero_sums(sums);
+    if (T::AHEAD) {
+        cp_wait<T::ST - 2>();
+        transform(0);
+    }
     for (int i = 0; i < total; i++) {
         char *const stage = shared + i % T::ST * T::STAGE;
-        const int m = r0 + i * T::RM;
-        cp_wait<T::ST - 2>();
-        gemm_branch<T::RM, T::BN / 8, T::THREADS>(stage, p.branch, m, n0, r1 - m, n_chunks);
-        gemm_act<T::RM, T::BK / 8, T::THREADS>(stage + T::G_BYTES, p.act, k0, r1 - m, k_chunks);
+        const bool next = T::AHEAD && i + 1 < total;
+        if (!T::AHEAD) {
+            cp_wait<T::ST - 2>();
+            transform(i);
+        }
         __syncthreads();
         fetch(i + T::ST - 1);
+        if (T::AHEAD) cp_wait<T::ST - 2>();
+        if (next && gemm_goes_ahead(warp)) transform(i + 1);
         gemm_outer<T::RM / 16>(acc, sums, bias, stage + wm * T::MT * 32, T::PITCH_G,
                                stage + T::G_BYTES + wn * T::NT * 16, T::PITCH_X);
+        if (next && !gemm_goes_ahead(warp)) transform(i + 1);
     }
     wgrad_store(acc, sums, p, split, n0 + wm * T::MT * 16, k0 + wn * T::NT * 8, bias);
 }
@@ -92,6 +111,6 @@ typedef wgrad_tile<160, 64, 32, 3, 2, 4, 2> wgrad_160_64;
 typedef wgrad_tile<160, 160, 32, 3, 2, 4, 1> wgrad_160;
 typedef wgrad_tile<400, 80, 32, 3, 5, 2, 1> wgrad_400;
 typedef wgrad_tile<256, 80, 32, 3, 4, 2, 1> wgrad_256_80; /* 400 -> 1024 */
-typedef wgrad_tile<128, 128, 64, 3, 2, 4, 2> wgrad_128;
+typedef wgrad_tile<128, 128, 64, 3, 2, 4, 1> wgrad_128;
 
 #endif
