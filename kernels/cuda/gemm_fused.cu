@@ -17,7 +17,8 @@ template <int N_, int K_, int BM_, int ST_, int WM_, int WN_, int CTAS_> struct 
     static constexpr int G_BYTES = BM * PITCH_G, STAGE = G_BYTES + BM * PITCH_X;
     static constexpr int W_BYTES = K * PITCH_G, SHARED_BYTES = W_BYTES + ST * STAGE;
     static constexpr bool AHEAD = ST >= 3;
-    static constexpr int DEEP = 4;
+    static constexpr int DEEP = 2;
+    static constexpr int PIPE = 0;
     static_assert(MT * WM * 16 == BM && NT * WN * 8 == K && MW * WM * 16 == N, "warps cover");
     static_assert(MT % 2 == 0 && 64 % BM == 0, "slabs are whole units, splits whole slabs");
 };
@@ -70,12 +71,12 @@ static __global__ void __launch_bounds__(T::THREADS, T::CTAS)
         fetch(i + T::ST - 1);
         if (T::AHEAD) cp_wait<T::ST - 2>();
         if (next && gemm_goes_ahead(warp)) transform(i + 1);
-        gemm_outer<T::BM / 16>(dw, db, wn == 0, g + wm * T::MW * 32, T::PITCH_G,
-                               x + wn * T::NT * 16, T::PITCH_X);
+        gemm_outer<T::BM / 16, T::PIPE>(dw, db, wn == 0, g + wm * T::MW * 32, T::PITCH_G,
+                                        x + wn * T::NT * 16, T::PITCH_X);
         float acc[T::MT][T::NT][4];
         gemm_zero(acc);
-        gemm_products<T::N / 16>(acc, g + wm * T::MT * 16 * T::PITCH_G, T::PITCH_G,
-                                 shared + wn * T::NT * 8 * T::PITCH_G, T::PITCH_G);
+        gemm_products<T::N / 16, T::PIPE>(acc, g + wm * T::MT * 16 * T::PITCH_G, T::PITCH_G,
+                                          shared + wn * T::NT * 8 * T::PITCH_G, T::PITCH_G);
         struct gemm_place place;
         place.row = m + wm * T::MT * 16, place.col = wn * T::NT * 8, place.M = p.M, place.N = p.N;
         gemm_finish<GEMM_BWD, EXTRA>(acc, p, place);

@@ -108,8 +108,8 @@ DEVICE void gemm_rows(const struct gemm_args &p, char *shared, int first, int st
         if (next && gemm_goes_ahead(warp)) prepare();
         if (slice == 0) gemm_zero(acc);
         const char *const w = T::RES ? shared + slice * T::BK * 2 : a + T::A_BYTES;
-        gemm_products<T::BK / 16>(acc, a + wm * T::MT * 16 * T::PITCH, T::PITCH,
-                                  w + wn * T::NT * 8 * w_pitch, w_pitch);
+        gemm_products<T::BK / 16, T::PIPE>(acc, a + wm * T::MT * 16 * T::PITCH, T::PITCH,
+                                           w + wn * T::NT * 8 * w_pitch, w_pitch);
         if (next && !gemm_goes_ahead(warp)) prepare();
         slice++;
         if (!last) continue;

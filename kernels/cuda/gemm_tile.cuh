@@ -28,6 +28,7 @@ struct gemm_tile {
     static constexpr int A_BYTES = BM * PITCH, STAGE = A_BYTES + (RES ? 0 : BN * PITCH);
     static constexpr bool AHEAD = ST >= 3 && THREADS <= 256; /* more warps have too few registers */
     static constexpr int DEEP = THREADS * CTAS > 256 ? 1 : 2;
+    static constexpr int PIPE = THREADS * CTAS <= 256;
     static_assert(MT * WM * 16 == BM && NT * WN * 8 == BN, "warps cover the tile");
     static_assert(MT % 2 == 0, "a warp's rows are whole units of GEMM_UNIT");
     static_assert(BK % 16 == 0 && ST >= 2, "slices are whole k-steps, one is in flight");
@@ -180,38 +181,63 @@ template <int MT, int NT> DEVICE void gemm_zero(float (&acc)[MT][NT][4]) {
     }
 }
 
+/* The fragments that gemm_products and gemm_outer multiply: `load_b` fetches those of k-step k, `load_a` of row m of it. PIPE:
+ * the next ones are on their way while the present ones are multiplied; that takes 2*NT + 6 registers more. */
+template <int STEPS, int PIPE, int MT, int NT, class LoadA, class LoadB, class Multiply>
+DEVICE void gemm_steps(const LoadA &load_a, const LoadB &load_b, const Multiply &multiply) {
+    uint32_t a[PIPE + 1][4], b[PIPE + 1][NT + 1][2];
+    if constexpr (PIPE) {
+        load_b(b[0], 0);
+        load_a(a[0], 0, 0);
+#pragma unroll
+        for (int i = 0; i < STEPS * MT; i++) {
+            const int k = i / MT, m = i % MT;
+            if (m == 0 && k + 1 < STEPS) load_b(b[k + 1 & 1], k + 1);
+            if (i + 1 < STEPS * MT) load_a(a[i + 1 & 1], (i + 1) / MT, (i + 1) % MT);
+            multiply(m, a[i & 1], b[k & 1]);
+        }
+    } else {
+#pragma unroll 1
+        for (int k = 0; k < STEPS; k++) {
+            load_b(b[0], k);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                load_a(a[0], k, m);
+                multiply(m, a[0], b[0]);
+            }
+        }
+    }
+}
+
 /* acc += rows of A times rows of W over STEPS k-steps; both [row][channel], at the warp's first rows. */
-template <int STEPS, int MT, int NT>
+template <int STEPS, int PIPE, int MT, int NT>
 DEVICE void gemm_products(float (&acc)[MT][NT][4], const char *a, int a_pitch, const char *w,
                           int w_pitch) {
     const int lane = (int)threadIdx.x & 31;
     const char *ap = a + (lane & 15) * a_pitch + (lane >> 4) * 16;
     const char *wp = w + ((lane & 7) + (lane >> 4) * 8) * w_pitch + (lane >> 3 & 1) * 16;
     const char *wl = w + ((lane & 7) + NT / 2 * 16) * w_pitch + (lane >> 3 & 1) * 16;
-#pragma unroll 1
-    for (int k = 0; k < STEPS; k++) {
-        uint32_t b[NT + 1][2];
+    gemm_steps<STEPS, PIPE, MT, NT>(
+        [&](uint32_t(&x)[4], int k, int m) { ldsm4(x, ap + m * 16 * a_pitch + k * 32); },
+        [&](uint32_t(&b)[NT + 1][2], int k) {
 #pragma unroll
-        for (int p = 0; p < NT / 2; p++) {
-            uint32_t t[4];
-            ldsm4(t, wp + p * 16 * w_pitch + k * 32);
-            b[2 * p][0] = t[0], b[2 * p][1] = t[1];
-            b[2 * p + 1][0] = t[2], b[2 * p + 1][1] = t[3];
-        }
-        if (NT & 1) ldsm2(b[NT - 1], wl + k * 32);
-#pragma unroll
-        for (int m = 0; m < MT; m++) {
-            uint32_t x[4];
-            ldsm4(x, ap + m * 16 * a_pitch + k * 32);
+            for (int p = 0; p < NT / 2; p++) {
+                uint32_t t[4];
+                ldsm4(t, wp + p * 16 * w_pitch + k * 32);
+                b[2 * p][0] = t[0], b[2 * p][1] = t[1];
+                b[2 * p + 1][0] = t[2], b[2 * p + 1][1] = t[3];
+            }
+            if (NT & 1) ldsm2(b[NT - 1], wl + k * 32);
+        },
+        [&](int m, const uint32_t(&x)[4], const uint32_t(&b)[NT + 1][2]) {
 #pragma unroll
             for (int n = 0; n < NT; n++) mma_bf16(acc[m][n], x, b[n][0], b[n][1]);
-        }
-    }
+        });
 }
 
 /* acc += G^T X over STEPS k-steps of 16 positions; g, x [position][channel] at the warp's first channels. BIAS: `sums` is
  * the column sums of G, by products with ones (column 0 of an n8 tile; all columns are alike). */
-template <int STEPS, int MT, int NT>
+template <int STEPS, int PIPE, int MT, int NT>
 DEVICE void gemm_outer(float (&acc)[MT][NT][4], float (&sums)[MT][4], bool bias, const char *g,
                        int g_pitch, const char *x, int x_pitch) {
     const int lane = (int)threadIdx.x & 31;
@@ -219,26 +245,23 @@ DEVICE void gemm_outer(float (&acc)[MT][NT][4], float (&sums)[MT][4], bool bias,
     const char *gp = g + ((lane & 7) + (lane >> 4) * 8) * g_pitch + (lane >> 3 & 1) * 16;
     const char *xp = x + (lane & 15) * x_pitch + (lane >> 4) * 16;
     const char *xl = x + (lane & 15) * x_pitch + NT / 2 * 32;
-#pragma unroll 1
-    for (int k = 0; k < STEPS; k++) {
-        uint32_t b[NT + 1][2];
+    gemm_steps<STEPS, PIPE, MT, NT>(
+        [&](uint32_t(&a)[4], int k, int m) { ldsm4t(a, gp + k * 16 * g_pitch + m * 32); },
+        [&](uint32_t(&b)[NT + 1][2], int k) {
 #pragma unroll
-        for (int p = 0; p < (NT + 1) / 2; p++) {
-            uint32_t t[4];
-            ldsm4t(t, (2 * p + 1 < NT ? xp + p * 32 : xl) + k * 16 * x_pitch);
-            b[2 * p][0] = t[0], b[2 * p][1] = t[1];
-            b[2 * p + 1 < NT ? 2 * p + 1 : NT][0] = t[2];
-            b[2 * p + 1 < NT ? 2 * p + 1 : NT][1] = t[3];
-        }
-#pragma unroll
-        for (int m = 0; m < MT; m++) {
-            uint32_t a[4];
-            ldsm4t(a, gp + k * 16 * g_pitch + m * 32);
+            for (int p = 0; p < (NT + 1) / 2; p++) {
+                uint32_t t[4];
+                ldsm4t(t, (2 * p + 1 < NT ? xp + p * 32 : xl) + k * 16 * x_pitch);
+                b[2 * p][0] = t[0], b[2 * p][1] = t[1];
+                b[2 * p + 1 < NT ? 2 * p + 1 : NT][0] = t[2];
+                b[2 * p + 1 < NT ? 2 * p + 1 : NT][1] = t[3];
+            }
+        },
+        [&](int m, const uint32_t(&a)[4], const uint32_t(&b)[NT + 1][2]) {
             if (bias) mma_bf16(sums[m], a, ones, ones);
 #pragma unroll
             for (int n = 0; n < NT; n++) mma_bf16(acc[m][n], a, b[n][0], b[n][1]);
-        }
-    }
+        });
 }
 
 #endif

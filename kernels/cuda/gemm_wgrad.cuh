@@ -15,6 +15,7 @@ template <int BN_, int BK_, int RM_, int ST_, int WM_, int WN_, int CTAS_> struc
     static constexpr int SHARED_BYTES = ST * STAGE;
     static constexpr bool AHEAD = THREADS <= 256; /* as in gemm_tile */
     static constexpr int DEEP = THREADS * CTAS > 256 ? 1 : 4;
+    static constexpr int PIPE = THREADS * CTAS <= 256;
     static_assert(MT * WM * 16 == BN && NT * WN * 8 == BK && RM % 16 == 0, "warps cover the tile");
     static_assert(ST >= 3, "one stage is multiplied, one transformed, one in flight");
 };
@@ -97,8 +98,8 @@ DEVICE void wgrad_block(const struct gemm_wgrad_args &p, char *shared, int bx, i
         fetch(i + T::ST - 1);
         if (T::AHEAD) cp_wait<T::ST - 2>();
         if (next && gemm_goes_ahead(warp)) transform(i + 1);
-        gemm_outer<T::RM / 16>(acc, sums, bias, stage + wm * T::MT * 32, T::PITCH_G,
-                               stage + T::G_BYTES + wn * T::NT * 16, T::PITCH_X);
+        gemm_outer<T::RM / 16, T::PIPE>(acc, sums, bias, stage + wm * T::MT * 32, T::PITCH_G,
+                                        stage + T::G_BYTES + wn * T::NT * 16, T::PITCH_X);
         if (next && !gemm_goes_ahead(warp)) transform(i + 1);
     }
     wgrad_store(acc, sums, p, split, n0 + wm * T::MT * 16, k0 + wn * T::NT * 8, bias);
