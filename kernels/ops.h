@@ -95,6 +95,16 @@ struct ops_side {
     const void *dy;
 };
 
+/* One copy of upload_ahead: `bytes` of host memory into memory of the backend. */
+struct ops_upload {
+    void *device;
+    const void *host;
+    size_t bytes;
+};
+
+/* Calls that a backend has recorded (run); opaque. */
+struct ops_graph;
+
 enum ops_normalize { OPS_NORM_RECORD, OPS_NORM_LEAD, OPS_NORM_NONE };
 
 /* Losses per known entry; z a logit, t its target, p = sigmoid(z). Unknown: label 255, target NaN. kernels/loss.h has
@@ -139,8 +149,23 @@ struct ops {
     void (*free)(struct ops_dev *dev, void *p);
     enum ecg_status (*upload)(struct ops_dev *dev, void *device, const void *host, size_t bytes);
     enum ecg_status (*download)(struct ops_dev *dev, void *host, const void *device, size_t bytes);
-    enum ecg_status (*sync)(
-        struct ops_dev *dev); /* waits; reports what went wrong since the last sync */
+    /* Waits; reports what went wrong since the last sync, and hands out the sums of `loss` and `sumsq`. */
+    enum ecg_status (*sync)(struct ops_dev *dev);
+
+    /* NULL where work is done at once (host backends). Uploads a batch beside the work that is under way: the host memory
+     * may change when the call returns, and the copies come before all work that is launched later, but not after all that
+     * was launched before. Memory that an upload goes to may only be in use by work launched before the call of upload_ahead
+     * that came before this one: a caller fills two sets of memory in turn, and launches what reads a set before it fills the
+     * other. New memory is in use (it is being zeroed) until the next sync. */
+    enum ecg_status (*upload_ahead)(struct ops_dev *dev, const struct ops_upload *list, int n);
+    /* NULL likewise. Does work(context), under a name for profilers. With a graph (*graph NULL at first) the calls on this
+     * device that `work` makes are promised to be the same each time: same entries, shapes, numbers and pointers, none of
+     * alloc, free, upload, upload_ahead, download, sync, loss and sumsq among them. The backend may then record them and later
+     * repeat them without calling `work`. It has called it once, in the usual way, before it records, and may call it again
+     * when recording fails; so `work` does nothing else that lasts. */
+    enum ecg_status (*run)(struct ops_dev *dev, const char *name, struct ops_graph **graph,
+                           enum ecg_status (*work)(void *context), void *context);
+    void (*graph_free)(struct ops_dev *dev, struct ops_graph *graph); /* NULL is fine as graph */
 
     /* ---------------------------------------------------------------- primitives */
 
@@ -234,14 +259,15 @@ struct ops {
     /* Losses. logits (B,N) fp32. Exactly one of labels (uint8; 0, 1, 255 unknown; focal/asl/bce/hill) and
      * targets (fp32; NaN unknown; mse/huber) is used by the kind; the other may be NULL. column_scale (N) or
      * NULL divides z - t (mse, huber: targets in their own units, loss in standard deviations).
-     * *loss_sum += sum over known entries (host double). dlogits(B,N) = inv_known * dl/dz, 0 where unknown;
-     * may be NULL. inv_known = 1 / number of known entries of the step's whole batch. */
+     * *loss_sum += sum over known entries (host double), at the latest when sync returns: it must live until then, or
+     * until close. dlogits(B,N) = inv_known * dl/dz, 0 where unknown; may be NULL. inv_known = 1 / number of known
+     * entries of the step's whole batch. */
     enum ecg_status (*loss)(struct ops_dev *dev, const struct ops_loss *kind, int B, int N,
                             const float *logits, const uint8_t *labels, const float *targets,
                             const float *column_scale, double inv_known, double *loss_sum,
                             float *dlogits);
 
-    /* *sum = sum of squares of n floats, double, fixed order. */
+    /* *sum = sum of squares of n floats, double, fixed order; like loss_sum it is there when sync returns. */
     enum ecg_status (*sumsq)(struct ops_dev *dev, size_t n, const float *x, double *sum);
     /* x *= a */
     enum ecg_status (*scale)(struct ops_dev *dev, size_t n, double a, float *x);

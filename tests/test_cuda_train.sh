@@ -79,6 +79,55 @@ EMU_THREADS=2 pretrain cuda fp32 3 "$tmp/again" 2>>"$tmp/log"
 status=0; cmp -s "$tmp/again/checkpoints/last/model.safetensors" "$tmp/cuda-fp32/checkpoints/last/model.safetensors" || status=1
 verdict $status "a second run on cuda: the same bytes"
 
+# Passes as CUDA graphs or not, each stream's work at once, as late as it may be or at random: the same bytes after 20 steps,
+# in which the last batch of an epoch is smaller (2 of 42 records), and validations come in between.
+cat >"$tmp/g.yaml" <<CONFIG
+model: {base_filters: 16, filters: [16, 32], blocks: [1, 2]}
+data:
+  train: {path: $tmp/ecgs, part: [0, 0.7]}
+  valid: {path: $tmp/ecgs, part: [0.7, 1]}
+optim: {name: adamw, lr: 1e-3}
+train: {device: cuda, batch_size: 10, steps: 20, clip_norm: 0.2}
+CONFIG
+of_20() { # OUT SET...
+    "$einthoven" -q pretrain "$tmp/g.yaml" --out "$tmp/$1" "${@:2}" 2>"$tmp/$1.log" || { cat "$tmp/$1.log"; bad "$1"; }
+}
+same_run() { # WHAT OUT OUT
+    local file status=0
+    for file in model state; do
+        cmp -s "$tmp/$2/checkpoints/last/$file.safetensors" "$tmp/$3/checkpoints/last/$file.safetensors" || status=1
+    done
+    cmp -s <(losses "$tmp/$2") <(losses "$tmp/$3") || status=1
+    verdict $status "$1"
+}
+for precision in fp32 bf16; do
+    for norm in true false; do
+        for parts in 1 2; do
+            sets=(--set train.precision=$precision --set model.batch_norm=$norm --set train.accumulate=$parts)
+            name=$precision-$norm-$parts
+            of_20 "plain-$name" --set train.cuda_graph=false "${sets[@]}"
+            EMU_ORDER=reverse of_20 "late-$name" "${sets[@]}"
+            same_run "graphs, $precision, BN $norm, in $parts parts: the same run" "late-$name" "plain-$name"
+        done
+    done
+done
+EMU_ORDER=random:5 of_20 random --set model.batch_norm=true --set train.accumulate=2
+same_run "graphs, streams at random: the same run" random plain-fp32-true-2
+EMU_GRAPHS=0 of_20 without --set model.batch_norm=true
+same_run "no graphs to be had: the same run" without plain-fp32-true-1
+status=0; [ "$(grep -c "can't be a CUDA graph" "$tmp/without.log")" = 1 ] || status=1
+verdict $status "and one line that says so"
+# Stopped once it has recorded, and resumed without graphs.
+"$einthoven" -q pretrain "$tmp/g.yaml" --out "$tmp/stopped" --set model.batch_norm=true --set train.save_every=1 2>>"$tmp/log" &
+pid=$!
+for _ in $(seq 600); do [ "$(grep -c '"train"' "$tmp/stopped/metrics.jsonl" 2>/dev/null)" -ge 7 ] 2>/dev/null && break; sleep 0.02; done
+kill -TERM $pid 2>/dev/null || true
+code=0; wait $pid || code=$?
+status=0; { [ $code -eq 75 ] || [ $code -eq 0 ]; } || status=1
+verdict $status "SIGTERM ends with 75 (or 0 when it was done already): $code"
+of_20 stopped --resume --set train.cuda_graph=false --set model.batch_norm=true --set train.save_every=1
+same_run "stopped with graphs and resumed without: the same run" stopped plain-fp32-true-1
+
 # The cpu's weights on both devices.
 weights=$tmp/cpu-fp32
 embeddings() { # IN OUT: the numbers of an HDF5 file, one a line

@@ -2,8 +2,9 @@
  * What the files of the CUDA backend share on the host's side. Functions named cuda_<entry of struct ops> are that
  * entry (kernels/ops.h says what they do); this header lets table.cu put them into the table.
  *
- * All work of a device goes to its one stream, in the order of the calls. An entry checks its shapes, launches, and asks
- * for the launch's error; what fails later, on the GPU, is reported by sync, or at once with EINTHOVEN_CUDA_SYNC=1.
+ * All work of a device goes to its one stream, in the order of the calls; upload_ahead's copies alone have a stream of their
+ * own. An entry checks its shapes, launches, and asks for the launch's error; what fails later, on the GPU, is reported by
+ * sync, or at once with EINTHOVEN_CUDA_SYNC=1.
  * Where a sum is cut into parts, the cut follows from the shape alone, and a second kernel adds the parts in their order:
  * results depend neither on the GPU nor on which block ran first. Elements are counted in int: a tensor has at
  * most 2^31 - 1 of them. */
@@ -16,14 +17,38 @@
 #include "kernels/ops.h"
 
 /* Partial sums that a scalar (a loss, a sum of squares) is made of, at most. */
-#define CUDA_MAX_PARTS 1024
+#define CUDA_MAX_PARTS   1024
+/* Scalars that wait for the next sync, at most; one more waits itself. */
+#define CUDA_MAX_SCALARS 256
+
+/* Pinned memory that a batch is copied from. */
+struct cuda_stage {
+    char *memory;
+    size_t bytes;
+    cudaEvent_t copied; /* the copies of its last batch are done */
+};
+
+/* Where the sum goes that sync brings. */
+struct cuda_promise {
+    double *to;
+    int adds; /* *to +=, else = */
+};
 
 struct ops_dev {
     struct ops_dev_head head;
     cudaStream_t stream;
-    double *parts;  /* (CUDA_MAX_PARTS + 1) on the device; the last one is their sum */
-    double *scalar; /* (1) pinned, on the host */
-    int blocking;   /* wait after each launch */
+    double *parts;   /* (CUDA_MAX_PARTS) on the device, of one scalar */
+    double *scalars; /* (CUDA_MAX_SCALARS) on the device */
+    double *fetched; /* (CUDA_MAX_SCALARS) the same, pinned, on the host */
+    struct cuda_promise promised[CUDA_MAX_SCALARS];
+    int n_promised;
+    cudaStream_t copies;        /* upload_ahead's */
+    cudaEvent_t launched;       /* what the stream had been given at the last upload_ahead */
+    struct cuda_stage stage[2]; /* taken in turn */
+    int turn;
+    int no_graphs; /* they can't be had, or are not wanted */
+    int capturing;
+    int blocking; /* wait after each launch */
     int general; /* EINTHOVEN_CUDA_CONV=general: no tensor cores, so that the general kernels can be tested */
     int profiling; /* each launch is timed by itself (profile.cu): nothing may be replayed from a graph */
     struct gemm_gpu gpu;
@@ -35,6 +60,10 @@ const struct ops *cuda_table(void);
 /* The error of the call just made, in CUDA's own words after the text. ECG_OK for cudaSuccess. */
 enum ecg_status cuda_check(cudaError_t error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* upload_ahead's stream, events and memory. */
+enum ecg_status cuda_ahead_open(struct ops_dev *dev);
+void cuda_ahead_close(struct ops_dev *dev);
 
 /* After an entry's launches: what went wrong, with the entry's name and shape. */
 enum ecg_status cuda_done(struct ops_dev *dev, const char *op, const char *shape);
@@ -90,8 +119,12 @@ struct cuda_cut {
 };
 struct cuda_cut cuda_cut_rows(int rows);
 
-/* Adds parts[0 .. n) of a device's scalar in their order, waits, and hands the sum out. */
-enum ecg_status cuda_take_scalar(struct ops_dev *dev, const char *op, int n, double *sum);
+/* ECG_ERR_FAIL while a graph is recorded, which must not hold this. */
+enum ecg_status cuda_unrecorded(const struct ops_dev *dev, const char *op);
+
+/* Adds parts[0 .. n) of a device's scalar in their order; the next sync hands the sum out: *sum +=, or = . */
+enum ecg_status cuda_promise_scalar(struct ops_dev *dev, const char *op, int n, int adds,
+                                    double *sum);
 
 extern "C" {
 
@@ -196,6 +229,10 @@ void cuda_free(struct ops_dev *dev, void *p);
 enum ecg_status cuda_upload(struct ops_dev *dev, void *device, const void *host, size_t bytes);
 enum ecg_status cuda_download(struct ops_dev *dev, void *host, const void *device, size_t bytes);
 enum ecg_status cuda_sync(struct ops_dev *dev);
+enum ecg_status cuda_upload_ahead(struct ops_dev *dev, const struct ops_upload *list, int n);
+enum ecg_status cuda_run(struct ops_dev *dev, const char *name, struct ops_graph **graph,
+                         enum ecg_status (*work)(void *context), void *context);
+void cuda_graph_free(struct ops_dev *dev, struct ops_graph *graph);
 enum ecg_status cuda_fill_zero(struct ops_dev *dev, void *x, size_t bytes);
 }
 

@@ -153,9 +153,11 @@ static enum ecg_status find_gpu(void) {
 
 void cuda_close(struct ops_dev *dev) {
     if (!dev) return;
+    cuda_ahead_close(dev);
     if (dev->stream) cudaStreamDestroy(dev->stream);
     if (dev->parts) cudaFree(dev->parts);
-    if (dev->scalar) cudaFreeHost(dev->scalar);
+    if (dev->scalars) cudaFree(dev->scalars);
+    if (dev->fetched) cudaFreeHost(dev->fetched);
     free(dev);
 }
 
@@ -164,10 +166,13 @@ static enum ecg_status open_parts(struct ops_dev *dev) {
     TRY(cuda_check(cudaSetDevice(0), "opening GPU 0"));
     TRY(cuda_check(cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking),
                    "making a stream"));
-    TRY(cuda_check(cudaMalloc((void **)&dev->parts, (CUDA_MAX_PARTS + 1) * sizeof(double)),
+    TRY(cuda_check(cudaMalloc((void **)&dev->parts, CUDA_MAX_PARTS * sizeof(double)),
                    "allocating %d partial sums", CUDA_MAX_PARTS));
-    return cuda_check(cudaMallocHost((void **)&dev->scalar, sizeof(double)),
-                      "allocating pinned memory");
+    TRY(cuda_check(cudaMalloc((void **)&dev->scalars, CUDA_MAX_SCALARS * sizeof(double)),
+                   "allocating %d sums", CUDA_MAX_SCALARS));
+    TRY(cuda_check(cudaMallocHost((void **)&dev->fetched, CUDA_MAX_SCALARS * sizeof(double)),
+                   "allocating pinned memory"));
+    return cuda_ahead_open(dev);
 }
 
 /* What the choice of tiles goes by. */
@@ -195,6 +200,7 @@ enum ecg_status cuda_open(struct ops_dev **out, int n_threads) {
     if (!dev) return ecg_fail(ECG_ERR_NOMEM, "out of memory: %zu bytes", sizeof *dev);
     dev->head.ops = cuda_table();
     dev->blocking = wait && *wait && *wait != '0';
+    dev->no_graphs = dev->blocking;
     dev->general = conv && strcmp(conv, "general") == 0;
     enum ecg_status status = open_parts(dev);
     if (status == ECG_OK) status = measure_gpu(&dev->gpu);
@@ -223,22 +229,18 @@ void cuda_free(struct ops_dev *dev, void *p) {
 /* From ordinary host memory the call returns once the bytes are staged, so the caller may change them at once; it comes
  * after all that was launched before. */
 enum ecg_status cuda_upload(struct ops_dev *dev, void *device, const void *host, size_t bytes) {
+    TRY(cuda_unrecorded(dev, "upload"));
     if (bytes == 0) return ECG_OK;
     return cuda_check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, dev->stream),
                       "copying %zu bytes to the GPU", bytes);
 }
 
 enum ecg_status cuda_download(struct ops_dev *dev, void *host, const void *device, size_t bytes) {
+    TRY(cuda_unrecorded(dev, "download"));
     if (bytes == 0) return ECG_OK;
     TRY(cuda_check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, dev->stream),
                    "copying %zu bytes from the GPU", bytes));
     return cuda_check(cudaStreamSynchronize(dev->stream), "copying %zu bytes from the GPU", bytes);
-}
-
-enum ecg_status cuda_sync(struct ops_dev *dev) {
-    TRY(cuda_check(cudaStreamSynchronize(dev->stream),
-                   "waiting for the GPU (EINTHOVEN_CUDA_SYNC=1 names the operation)"));
-    return cuda_check(cudaGetLastError(), "waiting for the GPU");
 }
 
 enum ecg_status cuda_fill_zero(struct ops_dev *dev, void *x, size_t bytes) {
@@ -248,22 +250,41 @@ enum ecg_status cuda_fill_zero(struct ops_dev *dev, void *x, size_t bytes) {
 
 /* ------------------------------------------------------------------ scalars */
 
-/* parts[CUDA_MAX_PARTS] = sum of parts[0 .. n), in one block. */
-static __global__ void __launch_bounds__(256) add_parts_kernel(int n, double *parts) {
+/* *sum = sum of parts[0 .. n), in one block. */
+static __global__ void __launch_bounds__(256)
+    add_parts_kernel(int n, const double *parts, double *sum) {
     SHARED(double, s, 256);
     double v = 0;
     for (int i = (int)threadIdx.x; i < n; i += 256) v += parts[i];
-    const double sum = block_sum(v, s);
-    if (threadIdx.x == 0) parts[CUDA_MAX_PARTS] = sum;
+    v = block_sum(v, s);
+    if (threadIdx.x == 0) *sum = v;
 }
 
-enum ecg_status cuda_take_scalar(struct ops_dev *dev, const char *op, int n, double *sum) {
-    LAUNCH(add_parts_kernel, 1, 256, 0, dev->stream, n, dev->parts);
+enum ecg_status cuda_promise_scalar(struct ops_dev *dev, const char *op, int n, int adds,
+                                    double *sum) {
+    TRY(cuda_unrecorded(dev, op));
+    if (dev->n_promised == CUDA_MAX_SCALARS) TRY(cuda_sync(dev));
+    const int at = dev->n_promised;
+    LAUNCH(add_parts_kernel, 1, 256, 0, dev->stream, n, dev->parts, dev->scalars + at);
     TRY(cuda_check(cudaGetLastError(), "%s: adding %d parts", op, n));
-    TRY(cuda_check(cudaMemcpyAsync(dev->scalar, dev->parts + CUDA_MAX_PARTS, sizeof(double),
-                                   cudaMemcpyDeviceToHost, dev->stream),
-                   "%s: fetching the sum", op));
-    TRY(cuda_check(cudaStreamSynchronize(dev->stream), "%s: fetching the sum", op));
-    *sum = *dev->scalar;
+    dev->promised[at].to = sum;
+    dev->promised[at].adds = adds;
+    dev->n_promised++;
+    return ECG_OK;
+}
+
+/* All that were promised come in one copy. */
+enum ecg_status cuda_sync(struct ops_dev *dev) {
+    const int n = dev->n_promised;
+    dev->n_promised = 0;
+    if (n > 0)
+        TRY(cuda_check(cudaMemcpyAsync(dev->fetched, dev->scalars, (size_t)n * sizeof(double),
+                                       cudaMemcpyDeviceToHost, dev->stream),
+                       "fetching %d sums", n));
+    TRY(cuda_check(cudaStreamSynchronize(dev->stream),
+                   "waiting for the GPU (EINTHOVEN_CUDA_SYNC=1 names the operation)"));
+    TRY(cuda_check(cudaGetLastError(), "waiting for the GPU"));
+    for (int i = 0; i < n; i++)
+        *dev->promised[i].to = (dev->promised[i].adds ? *dev->promised[i].to : 0) + dev->fetched[i];
     return ECG_OK;
 }

@@ -40,7 +40,6 @@ enum ecg_status cuda_loss(struct ops_dev *dev, const struct ops_loss *kind, int 
                           float *dlogits) {
     const int takes_targets = ops_loss_takes_targets(kind->kind);
     const struct ops_blc s = {B, 1, N};
-    double sum;
     TRY(cuda_check_blc("loss", OPS_F32, s));
     if (takes_targets ? !targets : !labels)
         return ecg_fail(ECG_ERR_FAIL, "cuda: loss: kind %d without its labels or targets",
@@ -50,7 +49,5 @@ enum ecg_status cuda_loss(struct ops_dev *dev, const struct ops_loss *kind, int 
     LAUNCH(loss_kernel, parts, THREADS, 0, dev->stream, *kind, n, N, a_part, logits, labels,
            takes_targets ? targets : NULL, column_scale, inv_known, dev->parts, dlogits);
     TRY(cuda_done_blc(dev, "loss", OPS_F32, s));
-    TRY(cuda_take_scalar(dev, "loss", parts, &sum));
-    *loss_sum += sum;
-    return ECG_OK;
+    return cuda_promise_scalar(dev, "loss", parts, 1, loss_sum);
 }

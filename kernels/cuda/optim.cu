@@ -3,6 +3,7 @@
 #include "kernels/cuda/cuda.cuh"
 
 #include "kernels/cuda/element.cuh"
+#include "kernels/cuda/range.h"
 
 #define THREADS 256
 
@@ -25,7 +26,7 @@ enum ecg_status cuda_sumsq(struct ops_dev *dev, size_t n, const float *x, double
     const int parts = cuda_blocks(n, (int)a_part);
     LAUNCH(sumsq_kernel, parts, THREADS, 0, dev->stream, n, a_part, x, dev->parts);
     TRY(cuda_done_n(dev, "sumsq", n));
-    return cuda_take_scalar(dev, "sumsq", parts, sum);
+    return cuda_promise_scalar(dev, "sumsq", parts, 0, sum);
 }
 
 static __global__ void __launch_bounds__(THREADS) scale_kernel(size_t n, double a, float *x) {
@@ -61,6 +62,7 @@ static __global__ void __launch_bounds__(THREADS)
 enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n, float *p,
                           const float *g, float *m, float *v) {
     if (n == 0) return ECG_OK;
+    const struct cuda_range range("adam");
     struct adam_step k;
     k.beta1 = (float)a->beta1;
     k.rest1 = (float)(1 - a->beta1);
@@ -92,6 +94,7 @@ static __global__ void __launch_bounds__(THREADS)
 enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                          int64_t step, size_t n, float *p, const float *g, float *m) {
     if (n == 0) return ECG_OK;
+    const struct cuda_range range("sgd");
     LAUNCH(sgd_kernel, cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, (float)lr,
            (float)momentum, (float)weight_decay, step == 1, p, g, momentum > 0 ? m : NULL);
     return cuda_done_n(dev, "sgd", n);

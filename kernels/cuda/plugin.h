@@ -2,7 +2,7 @@
  * What libeinthoven_cuda.so, the CUDA backend's plug-in, exports. kernels/find.c opens it when device "cuda" is asked
  * for; nothing else of it is visible.
  *
- * The plug-in has no copy of core/ or kernels/: it finds ecg_fail, ops_compose and the like in the program that opens
+ * The plug-in has no copy of core/ or kernels/: it finds ecg_fail, log_warn, ops_compose and the like in the program that opens
  * it, which therefore exports those few names (kernels/exports.ld). So a failure inside the plug-in sets the program's own message,
  * and there is one completed table of compositions. A symbol that the program lacks is dlopen's error message, not a
  * crash: the plug-in is opened with RTLD_NOW.

@@ -18,6 +18,9 @@ static void fill_device(struct ops *t) {
     t->upload = cuda_upload;
     t->download = cuda_download;
     t->sync = cuda_sync;
+    t->upload_ahead = cuda_upload_ahead;
+    t->run = cuda_run;
+    t->graph_free = cuda_graph_free;
 }
 
 static void fill_primitives(struct ops *t) {

@@ -10,7 +10,9 @@
  * pages, and cannot be touched by host code.
  *
  * Environment:
- *   EMU_ORDER=forward|reverse|random[:SEED]   the order in which threads, warps and blocks run
+ *   EMU_ORDER=forward|reverse|random[:SEED]   the order in which threads, warps and blocks run, and when streams do their work:
+ *                                             at once, as late as waits allow, at random
+ *   EMU_GRAPHS=0                              streams can't be captured
  *   EMU_THREADS=N                             blocks on N host threads (1; the counting and the TSan build always use 1)
  *   EMU_MEMORY=BYTES                          what cudaMemGetInfo calls total (8 GiB) */
 #ifndef EMU_H

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * The part of CUDA's runtime API that the backend uses, for the emulation. There is one device. Everything a stream is given is
- * done at once, in the calling thread; while a stream is captured, its copies and launches are kept for cudaGraphLaunch. */
+ * The part of CUDA's runtime API that the backend uses, for the emulation. There is one device. What a stream is given is done in
+ * the calling thread, at a time that EMU_ORDER says (stream.h); while a stream is captured, its copies and launches are kept for
+ * cudaGraphLaunch. */
 #ifndef EMU_RUNTIME_H
 #define EMU_RUNTIME_H
 
@@ -23,7 +24,9 @@ enum cudaError {
     cudaErrorIllegalAddress = 700,
     cudaErrorNotSupported = 801,
     cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
     cudaErrorStreamCaptureUnmatched = 903,
+    cudaErrorStreamCaptureIsolation = 905,
     cudaErrorUnknown = 999
 };
 typedef enum cudaError cudaError_t;

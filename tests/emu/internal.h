@@ -47,6 +47,7 @@ void emu_memory_open(void);
 void emu_memory_close(void);
 bool emu_is_device(const void *p);                     /* in the range of addresses that device memory has */
 bool emu_is_allocated(const void *p, size_t bytes);    /* inside one live allocation */
+bool emu_is_pinned(const void *p);                     /* in memory that cudaHostAlloc gave */
 size_t emu_device_offset(const void *p);               /* of an address in that range */
 const char *emu_near_allocation(const void *p);        /* for reports: where the nearest allocation lies */
 /* In the memory that a thread may use beside device memory: shared, its stack, its kernel's arguments. */

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "internal.h"
+#include "stream.h"
 
 static const size_t page = 4096, big = 2 << 20, alignment = 256;
 
@@ -105,6 +106,7 @@ void emu_memory_close(void) {
 
 cudaError_t emu_malloc(void **p, size_t bytes) {
     *p = NULL;
+    if (emu_breaks_capture("cudaMalloc")) return cudaErrorStreamCaptureUnsupported;
     if (bytes == 0) return cudaSuccess;
     if (memory.range == NULL) {
         void *r = mmap(NULL, emu_device_range, PROT_NONE,
@@ -151,6 +153,8 @@ static void check_end(char *start, const struct allocation *a) {
 
 cudaError_t cudaFree(void *p) {
     if (p == NULL) return cudaSuccess;
+    if (emu_breaks_capture("cudaFree")) return cudaErrorStreamCaptureUnsupported;
+    emu_finish_all();
     auto it = memory.live.find((char *)p);
     if (it == memory.live.end()) emu_stop("cudaFree of a pointer that is not an allocation");
     protect(&it->second, PROT_READ | PROT_WRITE);
@@ -179,8 +183,15 @@ cudaError_t emu_host_alloc(void **p, size_t bytes) {
 
 cudaError_t cudaFreeHost(void *p) {
     if (p == NULL) return cudaSuccess;
+    emu_finish_all();
     if (memory.host.erase(p) == 0)
         emu_stop("cudaFreeHost of a pointer that cudaHostAlloc did not give");
     free(p);
     return cudaSuccess;
+}
+
+bool emu_is_pinned(const void *p) {
+    auto it = memory.host.upper_bound((void *)p);
+    return it != memory.host.begin() &&
+           (const char *)p < (const char *)std::prev(it)->first + std::prev(it)->second;
 }

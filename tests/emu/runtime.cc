@@ -1,44 +1,18 @@
 /* SPDX-License-Identifier: MIT
- * Launches, copies, streams, events and graphs. */
+ * Errors, launches and copies. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-#include <functional>
 #include <map>
-#include <mutex>
-#include <set>
 
 #include "emu_counters.h"
 #include "internal.h"
+#include "stream.h"
 
-typedef std::vector<std::function<void()>> emu_work;
-
-struct emu_graph {
-    emu_work work;
-};
-struct emu_graph_exec {
-    emu_work work;
-};
-struct emu_stream {
-    struct emu_graph *capture; /* what its work is kept in, or NULL */
-    bool origin;               /* the capture began in this stream */
-};
-struct emu_event {
-    struct emu_graph *capture; /* recorded in this capture */
-    bool recorded;
-    double at; /* seconds */
-};
-
-/* Those that exist: a capture's end is told to all that take part. */
-static std::set<struct emu_stream *> streams;
-static std::set<struct emu_event *> events;
-static std::recursive_mutex lock; /* of everything: calls may come from several host threads */
 static std::map<const void *, size_t> dynamic_limit;
 static __thread cudaError_t last_error;
-typedef std::lock_guard<std::recursive_mutex> guard;
 
 cudaError_t emu_failed(cudaError_t error, const char *format, ...) {
     va_list ap;
@@ -77,8 +51,12 @@ const char *cudaGetErrorName(cudaError_t error) {
         return "cudaErrorNotSupported";
     case cudaErrorStreamCaptureUnsupported:
         return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+        return "cudaErrorStreamCaptureInvalidated";
     case cudaErrorStreamCaptureUnmatched:
         return "cudaErrorStreamCaptureUnmatched";
+    case cudaErrorStreamCaptureIsolation:
+        return "cudaErrorStreamCaptureIsolation";
     case cudaErrorUnknown:
         break;
     }
@@ -103,6 +81,8 @@ const char *cudaGetErrorString(cudaError_t error) {
         return "invalid resource handle";
     case cudaErrorStreamCaptureUnsupported:
         return "operation not permitted when stream is capturing";
+    case cudaErrorNotSupported:
+        return "operation not supported";
     default:
         return cudaGetErrorName(error);
     }
@@ -134,24 +114,11 @@ struct emu_order emu_get_order(void) {
     return o;
 }
 
-/* ---- what streams do ---- */
-static struct emu_graph *capturing(cudaStream_t stream) {
-    return stream == NULL ? NULL : stream->capture;
-}
-
-/* Does the work now, or keeps it for the graph that the stream is captured into. */
-static void submit(cudaStream_t stream, std::function<void()> work) {
-    struct emu_graph *graph = capturing(stream);
-    if (graph != NULL)
-        graph->work.push_back(std::move(work));
-    else
-        work();
-}
-
+/* ---- launches ---- */
 static uint64_t n_launches;
 
 uint64_t emu_launches(void) {
-    guard g(lock);
+    emu_guard guard;
     return n_launches;
 }
 
@@ -166,7 +133,7 @@ static void run_job(const struct emu_job *job) {
 
 void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                 struct emu_call call) {
-    guard g(lock);
+    emu_guard guard;
     const char *n = emu_symbol(call.kernel, name);
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
     const auto it = dynamic_limit.find(call.kernel);
@@ -186,7 +153,7 @@ void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStre
                    "launch of %s: %zu bytes of dynamic shared memory, at most %zu%s", n, shared,
                    limit, it == dynamic_limit.end() ? " (not raised by cudaFuncSetAttribute)" : "");
     else
-        submit(stream, [n, grid, block, shared, limit, call] {
+        emu_submit(stream, [n, grid, block, shared, limit, call] {
             const size_t together =
                 limit > emu_static_shared ? (size_t)emu_max_shared : (size_t)emu_static_shared;
             const struct emu_job job = {n, grid, block, shared, together, call};
@@ -195,7 +162,7 @@ void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStre
 }
 
 cudaError_t emu_func_set_attribute(const void *kernel, enum cudaFuncAttribute attr, int value) {
-    guard g(lock);
+    emu_guard guard;
     if (attr == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
     if (attr != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > emu_max_shared)
         return emu_failed(cudaErrorInvalidValue,
@@ -224,7 +191,7 @@ static bool is_side(const void *p, size_t bytes, bool device, const char *what) 
 static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
                         size_t width, size_t height, enum cudaMemcpyKind kind,
                         cudaStream_t stream) {
-    guard g(lock);
+    emu_guard guard;
     if (width == 0 || height == 0) return cudaSuccess;
     const size_t dst_bytes = dst_pitch * (height - 1) + width,
                  src_bytes = src_pitch * (height - 1) + width;
@@ -237,7 +204,16 @@ static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src
     if (!is_side(dst, dst_bytes, to_device, "copy to") ||
         !is_side(src, src_bytes, from_device, "copy from"))
         return cudaErrorInvalidValue;
-    submit(stream, [=] {
+    const bool pageable_in = !from_device && !emu_is_pinned(src),
+               pageable_out = !to_device && !emu_is_pinned(dst);
+    std::shared_ptr<std::vector<char>> staged;
+    if (pageable_in && !emu_is_captured(stream)) { /* the caller may change it at once */
+        staged =
+            std::make_shared<std::vector<char>>((const char *)src, (const char *)src + src_bytes);
+        src = staged->data();
+    }
+    TRY_CUDA(emu_submit(stream, [=] {
+        (void)staged;
         emu_memory_open();
         if (EMU_COUNT) emu_count_begin("copy");
         for (size_t i = 0; i < height; i++) {
@@ -249,8 +225,8 @@ static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src
         }
         if (EMU_COUNT) emu_count_end();
         emu_memory_close();
-    });
-    return cudaSuccess;
+    }));
+    return pageable_out && !emu_is_captured(stream) ? cudaStreamSynchronize(stream) : cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
@@ -271,10 +247,10 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
 }
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream) {
-    guard g(lock);
+    emu_guard guard;
     if (bytes == 0) return cudaSuccess;
     if (!is_side(p, bytes, true, "memset of")) return cudaErrorInvalidValue;
-    submit(stream, [=] {
+    return emu_submit(stream, [=] {
         emu_memory_open();
         memset(p, value, bytes);
         if (EMU_COUNT) {
@@ -284,7 +260,6 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
         }
         emu_memory_close();
     });
-    return cudaSuccess;
 }
 
 cudaError_t cudaMemset(void *p, int value, size_t bytes) {
@@ -292,162 +267,7 @@ cudaError_t cudaMemset(void *p, int value, size_t bytes) {
 }
 
 cudaError_t cudaFuncGetName(const char **name, const void *kernel) {
-    guard g(lock);
+    emu_guard guard;
     *name = emu_symbol(kernel, "unknown");
-    return cudaSuccess;
-}
-
-/* ---- streams and events ---- */
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
-    guard g(lock);
-    *out = new struct emu_stream();
-    streams.insert(*out);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *out) {
-    return cudaStreamCreateWithFlags(out, cudaStreamDefault);
-}
-
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int) {
-    return cudaStreamCreateWithFlags(out, flags);
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    guard g(lock);
-    streams.erase(stream);
-    delete stream;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    guard g(lock);
-    if (capturing(stream) != NULL)
-        return emu_failed(cudaErrorStreamCaptureUnsupported,
-                          "cudaStreamSynchronize of a stream that is captured");
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamQuery(cudaStream_t stream) {
-    return cudaStreamSynchronize(stream);
-}
-
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t fn, void *context) {
-    guard g(lock);
-    submit(stream, [=] { fn(context); });
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
-    guard g(lock);
-    *out = new struct emu_event();
-    events.insert(*out);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *out) {
-    return cudaEventCreateWithFlags(out, cudaEventDefault);
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    guard g(lock);
-    events.erase(event);
-    delete event;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    guard g(lock);
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    event->at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-    event->recorded = true;
-    event->capture = capturing(stream);
-    return cudaSuccess;
-}
-
-/* A stream that waits for an event of a captured one is captured with it. */
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-    guard g(lock);
-    if (event->capture != NULL && stream != NULL && stream->capture == NULL)
-        stream->capture = event->capture;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    return event->capture == NULL ? cudaSuccess
-                                  : emu_failed(cudaErrorStreamCaptureUnsupported,
-                                               "cudaEventSynchronize of a captured event");
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-    return cudaEventSynchronize(event);
-}
-
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
-    if (!from->recorded || !to->recorded)
-        return emu_failed(cudaErrorInvalidResourceHandle,
-                          "cudaEventElapsedTime of an event not recorded");
-    *ms = (float)(1e3 * (to->at - from->at));
-    return cudaSuccess;
-}
-
-/* ---- graphs ---- */
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {
-    guard g(lock);
-    if (stream == NULL || stream->capture != NULL)
-        return emu_failed(
-            cudaErrorStreamCaptureUnsupported,
-            "cudaStreamBeginCapture of the default stream, or of one that is captured");
-    stream->capture = new struct emu_graph();
-    stream->origin = true;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out) {
-    guard g(lock);
-    *out = NULL;
-    if (stream == NULL || stream->capture == NULL || !stream->origin)
-        return emu_failed(cudaErrorStreamCaptureUnmatched,
-                          "cudaStreamEndCapture of a stream whose capture did not begin there");
-    *out = stream->capture;
-    stream->origin = false;
-    for (struct emu_stream *one : streams)
-        if (one->capture == *out) one->capture = NULL;
-    for (struct emu_event *one : events)
-        if (one->capture == *out) one->capture = NULL;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *out) {
-    *out = capturing(stream) != NULL ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long) {
-    *out = new emu_graph_exec{graph->work};
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-    guard g(lock);
-    submit(stream, [exec] {
-        for (const std::function<void()> &work : exec->work) work();
-    });
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void *, size_t *n) {
-    *n = graph->work.size();
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-    delete graph;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
-    delete exec;
     return cudaSuccess;
 }

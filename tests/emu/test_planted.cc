@@ -345,6 +345,82 @@ static void wrong_copy(void) {
         fprintf(stderr, "no error\n");
 }
 
+/* ---- streams: batches come in on one of their own ---- */
+static __global__ void move_kernel(const float *from, float *to) {
+    to[thread()] = from[thread()];
+}
+
+struct inlet {
+    cudaStream_t copies, work;
+    cudaEvent_t copied, used;
+    float *pinned, *batch, *out;
+};
+
+static struct inlet open_inlet(void) {
+    struct inlet s = {};
+    if (cudaStreamCreateWithFlags(&s.copies, cudaStreamNonBlocking) != cudaSuccess ||
+        cudaStreamCreateWithFlags(&s.work, cudaStreamNonBlocking) != cudaSuccess ||
+        cudaEventCreate(&s.copied) != cudaSuccess || cudaEventCreate(&s.used) != cudaSuccess ||
+        cudaMallocHost(&s.pinned, n * sizeof(float)) != cudaSuccess)
+        exit(3);
+    s.batch = zeros(n);
+    s.out = zeros(n);
+    return s;
+}
+
+static void send(const struct inlet *s, float value) {
+    for (int i = 0; i < n; i++) s->pinned[i] = value;
+    if (cudaMemcpyAsync(s->batch, s->pinned, n * sizeof(float), cudaMemcpyHostToDevice,
+                        s->copies) != cudaSuccess)
+        exit(3);
+    cudaEventRecord(s->copied, s->copies);
+}
+
+static void work_before_its_batch(void) {
+    const struct inlet s = open_inlet();
+    send(&s, 1.0f);
+    /* the work's wait for s.copied is missing here */
+    LAUNCH(move_kernel, 1, n, 0, s.work, s.batch, s.out);
+    cudaStreamSynchronize(s.work);
+    expect(s.out, n, 1.0f);
+}
+
+static void batch_before_the_work_is_done(void) {
+    const struct inlet s = open_inlet();
+    send(&s, 1.0f);
+    cudaStreamWaitEvent(s.work, s.copied);
+    cudaEventSynchronize(s.copied);
+    LAUNCH(move_kernel, 1, n, 0, s.work, s.batch, s.out);
+    cudaEventRecord(s.used, s.work);
+    /* the copies' wait for s.used is missing here */
+    send(&s, 2.0f);
+    cudaEventSynchronize(s.copied);
+    cudaStreamSynchronize(s.work);
+    expect(s.out, n, 1.0f);
+}
+
+static void pinned_memory_too_early(void) {
+    const struct inlet s = open_inlet();
+    send(&s, 1.0f);
+    cudaStreamWaitEvent(s.work, s.copied);
+    LAUNCH(move_kernel, 1, n, 0, s.work, s.batch, s.out);
+    cudaEventRecord(s.used, s.work);
+    cudaStreamWaitEvent(s.copies, s.used);
+    /* the host's wait for s.copied is missing here */
+    send(&s, 2.0f);
+    cudaStreamSynchronize(s.work);
+    expect(s.out, n, 1.0f);
+}
+
+static void sync_in_a_capture(void) {
+    const struct inlet s = open_inlet();
+    cudaGraph_t graph;
+    cudaStreamBeginCapture(s.work, cudaStreamCaptureModeThreadLocal);
+    LAUNCH(move_kernel, 1, n, 0, s.work, s.batch, s.out);
+    cudaStreamSynchronize(s.work);
+    cudaStreamEndCapture(s.work, &graph);
+}
+
 /* ---- the table ---- */
 enum { PLAIN = 1, COUNT = 2, SANE = 4, RACE = 8, ALL = 15 };
 
@@ -425,6 +501,13 @@ static const struct bug {
      "forward",
      {{ALL, "bytes of static and 0 of dynamic shared memory"}}},
     {"wrong_copy", wrong_copy, "forward", {{ALL, "is not in device memory"}}},
+    {"work_before_its_batch", work_before_its_batch, "reverse", {{ALL, "0 instead of 1"}}},
+    {"batch_before_the_work_is_done",
+     batch_before_the_work_is_done,
+     "reverse",
+     {{ALL, "2 instead of 1"}}},
+    {"pinned_memory_too_early", pinned_memory_too_early, "reverse", {{ALL, "2 instead of 1"}}},
+    {"sync_in_a_capture", sync_in_a_capture, "forward", {{ALL, "of a stream that is captured"}}},
 };
 
 static int mode(void) {

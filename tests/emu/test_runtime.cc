@@ -5,6 +5,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <initializer_list>
+
 #include "emu_counters.h"
 #include "kernels/cuda/ptx.h"
 
@@ -271,8 +273,6 @@ static void graphs_repeat_what_was_captured(void) {
     OK(cudaEventRecord(event, b));
     OK(cudaStreamWaitEvent(a, event));
     OK(cudaMemcpyAsync(host, p, sizeof host, cudaMemcpyDeviceToHost, a));
-    CHECK(cudaStreamSynchronize(a) == cudaErrorStreamCaptureUnsupported);
-    CHECK(cudaGetLastError() == cudaErrorStreamCaptureUnsupported);
     OK(cudaStreamEndCapture(a, &graph));
     OK(cudaStreamIsCapturing(b, &status));
     CHECK(status == cudaStreamCaptureStatusNone);
@@ -291,6 +291,128 @@ static void graphs_repeat_what_was_captured(void) {
     OK(cudaEventDestroy(event));
     OK(cudaStreamDestroy(a));
     OK(cudaStreamDestroy(b));
+    OK(cudaFree(p));
+}
+
+/* What may not be done in a capture ends it. */
+static void captures_break(void) {
+    enum { SYNC, ALLOC, FREE, OUTSIDE, n_kinds };
+    float *p, *q;
+    cudaStream_t a;
+    cudaEvent_t outside;
+    OK(cudaMalloc(&p, 400));
+    OK(cudaStreamCreateWithFlags(&a, cudaStreamNonBlocking));
+    OK(cudaEventCreate(&outside));
+    OK(cudaEventRecord(outside, a));
+    for (int kind = 0; kind < n_kinds; kind++) {
+        cudaGraph_t graph = (cudaGraph_t)(void *)p;
+        OK(cudaStreamBeginCapture(a, cudaStreamCaptureModeThreadLocal));
+        const cudaError_t error = kind == SYNC    ? cudaStreamSynchronize(a)
+                                  : kind == ALLOC ? cudaMalloc(&q, 4)
+                                  : kind == FREE  ? cudaFree(p)
+                                                  : cudaStreamWaitEvent(a, outside);
+        CHECK(error == (kind == OUTSIDE ? cudaErrorStreamCaptureIsolation
+                                        : cudaErrorStreamCaptureUnsupported));
+        CHECK(cudaGetLastError() == error);
+        CHECK(cudaMemsetAsync(p, 0, 400, a) == cudaErrorStreamCaptureInvalidated);
+        CHECK(cudaStreamEndCapture(a, &graph) == cudaErrorStreamCaptureInvalidated && !graph);
+        CHECK(cudaGetLastError() == cudaErrorStreamCaptureInvalidated);
+    }
+    setenv("EMU_GRAPHS", "0", 1);
+    CHECK(cudaStreamBeginCapture(a, cudaStreamCaptureModeThreadLocal) == cudaErrorNotSupported);
+    CHECK(cudaGetLastError() == cudaErrorNotSupported);
+    unsetenv("EMU_GRAPHS");
+    OK(cudaStreamSynchronize(a));
+    OK(cudaEventDestroy(outside));
+    OK(cudaStreamDestroy(a));
+    OK(cudaFree(p));
+}
+
+static __global__ void copy_kernel(const float *from, float *to) {
+    to[thread()] = from[thread()];
+}
+
+/* EMU_ORDER as it was. */
+struct order {
+    char before[40];
+    bool was_set;
+    explicit order(const char *now) {
+        const char *text = getenv("EMU_ORDER");
+        was_set = text != NULL;
+        snprintf(before, sizeof before, "%s", was_set ? text : "");
+        setenv("EMU_ORDER", now, 1);
+    }
+    ~order() {
+        if (was_set)
+            setenv("EMU_ORDER", before, 1);
+        else
+            unsetenv("EMU_ORDER");
+    }
+};
+
+/* A copy into `x` on one stream and a kernel that reads it on another: what the kernel saw. */
+static float seen(const char *name, bool waits, bool pinned) {
+    const struct order order(name);
+    float *x, *y, *host, plain[32], back[32];
+    cudaStream_t copies, work;
+    cudaEvent_t copied;
+    OK(cudaMalloc(&x, sizeof plain));
+    OK(cudaMalloc(&y, sizeof plain));
+    OK(cudaMemset(x, 0, sizeof plain));
+    OK(cudaMallocHost(&host, sizeof plain));
+    OK(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking));
+    OK(cudaStreamCreateWithFlags(&work, cudaStreamNonBlocking));
+    OK(cudaEventCreateWithFlags(&copied, cudaEventDisableTiming));
+    float *from = pinned ? host : plain;
+    for (int i = 0; i < 32; i++) from[i] = 1.0f;
+    OK(cudaMemcpyAsync(x, from, sizeof plain, cudaMemcpyHostToDevice, copies));
+    for (int i = 0; i < 32; i++) from[i] = 2.0f; /* pinned: too early, unless it was done at once */
+    OK(cudaEventRecord(copied, copies));
+    if (waits) OK(cudaStreamWaitEvent(work, copied));
+    LAUNCH(copy_kernel, 1, 32, 0, work, x, y);
+    OK(cudaMemcpyAsync(back, y, sizeof back, cudaMemcpyDeviceToHost, work));
+    OK(cudaEventDestroy(copied));
+    OK(cudaStreamDestroy(copies));
+    OK(cudaStreamDestroy(work));
+    OK(cudaFreeHost(host));
+    OK(cudaFree(x));
+    OK(cudaFree(y));
+    return back[0];
+}
+
+static void streams_work_when_they_like(void) {
+    CHECK(seen("forward", false, true) == 1.0f);
+    CHECK(seen("forward", false, false) == 1.0f);
+    CHECK(seen("reverse", false, false) == 0.0f);
+    CHECK(seen("reverse", true, false) == 1.0f);
+    CHECK(seen("reverse", true, true) == 2.0f);
+    bool early = false, late = false;
+    for (int i = 0; i < 100; i++) {
+        const float value = seen("random:7", false, false);
+        early = early || value == 1.0f;
+        late = late || value == 0.0f;
+        CHECK(seen("random:7", true, false) == 1.0f);
+    }
+    CHECK(early && late);
+}
+
+/* The default stream waits for blocking streams, not for others. */
+static void the_default_stream_waits(void) {
+    float *p, host[32];
+    cudaStream_t stream;
+    const struct order order("reverse");
+    OK(cudaMalloc(&p, sizeof host));
+    for (unsigned flags : {(unsigned)cudaStreamDefault, (unsigned)cudaStreamNonBlocking}) {
+        OK(cudaMemset(p, 0xff, sizeof host));
+        OK(cudaStreamCreateWithFlags(&stream, flags));
+        OK(cudaMemsetAsync(p, 0, sizeof host, stream));
+        OK(cudaMemcpy(host, p, sizeof host, cudaMemcpyDeviceToHost));
+        CHECK(flags == cudaStreamDefault ? host[31] == 0.0f : isnan(host[31]));
+        OK(cudaDeviceSynchronize());
+        OK(cudaMemcpy(host, p, sizeof host, cudaMemcpyDeviceToHost));
+        CHECK(host[31] == 0.0f);
+        OK(cudaStreamDestroy(stream));
+    }
     OK(cudaFree(p));
 }
 
@@ -386,6 +508,9 @@ int main(int argc, char **argv) {
     CASE(a_process_with_host_threads_ends);
     CASE(orders_differ_and_repeat);
     CASE(graphs_repeat_what_was_captured);
+    CASE(captures_break);
+    CASE(streams_work_when_they_like);
+    CASE(the_default_stream_waits);
     CASE(events_measure_time);
     CASE(the_device_is_described);
     if (emu_counters_available())

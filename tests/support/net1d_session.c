@@ -116,8 +116,10 @@ enum ecg_status session_gradients(struct session *s, double *loss) {
     TRY(net1d_forward(net, B, &pass));
     TRY(objective_add(&bce, net->ops, net->dev, B, N, net->logits, s->labels, NULL, NULL,
                       1.0 / (B * N), &sum, net->dlogits));
+    TRY(net1d_backward(net, B, &pass));
+    TRY(net->ops->sync(net->dev));
     *loss = sum / (B * N);
-    return net1d_backward(net, B, &pass);
+    return ECG_OK;
 }
 
 enum ecg_status session_step(struct session *s, double *loss) {

@@ -146,16 +146,9 @@ static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pas
     return conv_bwd(net, &p->stem, B, &none, net->x, dy, NULL, NULL, NULL);
 }
 
-enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass *pass) {
+static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_pass *pass) {
     struct net1d_private *p = net->p;
-    if (!net->training)
-        return ecg_fail(ECG_ERR_FAIL, "net1d: backward in a network planned for inference");
-    if (B < 1 || B > net->max_batch)
-        return ecg_fail(ECG_ERR_FAIL, "net1d: batch of %d in a network planned for 1 .. %d", B,
-                        net->max_batch);
     int lowest = lowest_layer(p);
-    if (net->config.head_only && lowest < p->n_blocks)
-        return ecg_fail(ECG_ERR_FAIL, "net1d: a network planned for its head alone trains more");
     void *g[3] = {p->g[0], p->g[1], p->g[2]};
     TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
@@ -165,4 +158,15 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
         g[0] = dx;
     }
     return lowest < 0 ? stem_bwd(net, B, pass, g[0]) : ECG_OK;
+}
+
+enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass *pass) {
+    if (!net->training)
+        return ecg_fail(ECG_ERR_FAIL, "net1d: backward in a network planned for inference");
+    if (B < 1 || B > net->max_batch)
+        return ecg_fail(ECG_ERR_FAIL, "net1d: batch of %d in a network planned for 1 .. %d", B,
+                        net->max_batch);
+    if (net->config.head_only && lowest_layer(net->p) < net->p->n_blocks)
+        return ecg_fail(ECG_ERR_FAIL, "net1d: a network planned for its head alone trains more");
+    return repeat_pass(net, true, B, pass, all_layers);
 }

@@ -56,7 +56,6 @@ static enum ecg_status fold(struct net1d *net, struct net1d_norm *n, const struc
                         "model.batch_norm: one value per channel has no variance (%s, batch of 1 "
                         "and length 1); use a longer model.length or a larger batch",
                         n->weight->name);
-    net->counters[n->counter->offset]++;
     return net->ops->norm_fold(net->dev, n->C, n->mean, n->var, gamma, beta, NET1D_BN_EPS, n->scale,
                                n->shift, running_mean, running_var, NET1D_BN_MOMENTUM, rows);
 }
@@ -174,6 +173,27 @@ static enum ecg_status pack_weights(struct net1d *net, const struct net1d_pass *
     return ECG_OK;
 }
 
+static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_pass *pass) {
+    TRY(stem(net, B, pass));
+    for (int i = 0; i < net->p->n_blocks; i++) TRY(block(net, &net->p->blocks[i], B, pass));
+    return head(net, B);
+}
+
+static void count_batch(struct net1d *net, const struct net1d_norm *n) {
+    if (n->used) net->counters[n->counter->offset]++;
+}
+
+/* num_batches_tracked: on the host, where no recorded pass comes by. */
+static void count_batches(struct net1d *net) {
+    count_batch(net, &net->p->first_bn);
+    for (int i = 0; i < net->p->n_blocks; i++) {
+        const struct net1d_block *b = &net->p->blocks[i];
+        count_batch(net, &b->bn1);
+        count_batch(net, &b->bn2);
+        count_batch(net, &b->bn3);
+    }
+}
+
 enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass *pass) {
     if (B < 1 || B > net->max_batch)
         return ecg_fail(ECG_ERR_FAIL, "net1d: batch of %d in a network planned for 1 .. %d", B,
@@ -181,7 +201,7 @@ enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass 
     if (pass->train && !net->training)
         return ecg_fail(ECG_ERR_FAIL, "net1d: training pass in a network planned for inference");
     TRY(pack_weights(net, pass));
-    TRY(stem(net, B, pass));
-    for (int i = 0; i < net->p->n_blocks; i++) TRY(block(net, &net->p->blocks[i], B, pass));
-    return head(net, B);
+    TRY(repeat_pass(net, false, B, pass, all_layers));
+    if (forward_batch_statistics(pass)) count_batches(net);
+    return ECG_OK;
 }

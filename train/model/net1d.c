@@ -116,8 +116,12 @@ static enum ecg_status plan(struct net1d *net) {
 enum ecg_status net1d_plan(struct net1d *net, const struct net1d_config *config,
                            const struct ops *ops, struct ops_dev *dev, int max_batch,
                            bool training) {
-    *net = (struct net1d){
-        .config = *config, .ops = ops, .dev = dev, .max_batch = max_batch, .training = training};
+    *net = (struct net1d){.config = *config,
+                          .ops = ops,
+                          .dev = dev,
+                          .max_batch = max_batch,
+                          .training = training,
+                          .graphs = true};
     enum ecg_status status = plan(net);
     if (status != ECG_OK) net1d_free(net);
     return status;
@@ -137,6 +141,7 @@ out:
 
 void net1d_free(struct net1d *net) {
     if (net->p != NULL) {
+        repeat_free(net);
         if (net->p->memory != NULL) net->ops->free(net->dev, net->p->memory);
         free(net->p->path_factor_host);
         free(net->p->blocks);

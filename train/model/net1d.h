@@ -68,6 +68,7 @@ struct net1d {
     struct ops_dev *dev;
     int max_batch;
     bool training;        /* planned with gradients */
+    bool graphs;          /* backends that can may record a pass and repeat it; true at first */
 
     struct net1d_memory memory;
     struct tensor *tensors;

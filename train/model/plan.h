@@ -54,6 +54,14 @@ struct net1d_block {
     float *path_gate; /* (B, Cout) gate with drop-path folded in; NULL without drop-path */
 };
 
+/* A kind of pass that the backend may have recorded (repeat.c). */
+struct net1d_recorded {
+    int B;
+    bool backward, train, frozen_norm;
+    struct ops_graph *graph;
+};
+#define NET1D_RECORDED 16 /* more kinds than a run has */
+
 struct net1d_private {
     void *memory; /* the one allocation that everything below and in struct net1d is carved from */
     size_t bytes; /* its size */
@@ -78,6 +86,10 @@ struct net1d_private {
     /* drop-path */
     float *path_factor;      /* (B, largest Cout) 0 or 1/(1-p), a sample's value in its whole row */
     float *path_factor_host; /* the same on the host */
+    /* repeat.c */
+    struct net1d_recorded recorded[NET1D_RECORDED];
+    int n_recorded;
+    bool *was_frozen; /* (n_tensors) when the backward passes were recorded; NULL: none was */
 };
 
 /* Fills the layers' shapes; allocates p->blocks. */
@@ -115,6 +127,13 @@ enum ecg_status forward_path_factors(struct net1d *net, const struct net1d_block
 /* x (B, Cout) -> y = x * path_factor, element by element; x == y allowed. */
 enum ecg_status forward_path_scale(struct net1d *net, const struct net1d_block *b, int B,
                                    const float *x, float *y);
+
+/* A pass as the backend does it: forward (net1d_forward's checks and packing done before) or backward. */
+typedef enum ecg_status pass_fn(struct net1d *net, int B, const struct net1d_pass *pass);
+/* Does a pass, by what the backend recorded of its like where that serves. */
+enum ecg_status repeat_pass(struct net1d *net, bool backward, int B, const struct net1d_pass *pass,
+                            pass_fn *fn);
+void repeat_free(struct net1d *net); /* forgets all that was recorded */
 
 /* The convolution's shape for a batch of B. */
 static inline struct ops_conv plan_conv(const struct net1d_conv *c, int B) {

@@ -55,7 +55,8 @@ enum ecg_status objective_init(struct objective *o, enum objective_kind kind,
 size_t objective_known(const struct objective *o, int B, int N, const uint8_t *labels,
                        const float *targets);
 
-/* One micro-batch through ops->loss (all pointers in ops memory): *loss_sum += sum over known entries, dlogits (B,N) =
+/* One micro-batch through ops->loss (all pointers in ops memory): *loss_sum += sum over known entries (there when
+ * ops->sync returns), dlogits (B,N) =
  * gradient of the batch's loss, or NULL. column_scale (N): a target's standard deviation, or NULL. Not for cox. */
 enum ecg_status objective_add(const struct objective *o, const struct ops *ops, struct ops_dev *dev,
                               int B, int N, const float *logits, const uint8_t *labels,

@@ -36,7 +36,7 @@ static enum ecg_status make_ranges(struct optim *o, const struct net1d *net) {
     }
     if (o->n_ranges == 0)
         return ecg_fail(ECG_ERR_CONFIG, "every tensor is frozen: there is nothing to train");
-    return ECG_OK;
+    return MEM_NEW(&o->squares, o->n_ranges);
 }
 
 enum ecg_status optim_plan(struct optim *o, const struct optim_config *config, struct net1d *net) {
@@ -76,6 +76,7 @@ void optim_free(struct optim *o) {
     if (o->m != NULL) o->ops->free(o->dev, o->m);
     if (o->v != NULL) o->ops->free(o->dev, o->v);
     free(o->ranges);
+    free(o->squares);
     *o = (struct optim){0};
 }
 
@@ -88,8 +89,10 @@ enum ecg_status optim_unit_rows(struct optim *o, size_t offset, size_t width, in
         return ecg_fail(ECG_ERR_FAIL, "optimiser: %zu parameters at %zu are not in one range", n,
                         offset);
     struct optim_range whole = o->ranges[at], *ranges = NULL;
-    size_t end = whole.offset + whole.n, m = 0;
-    TRY(MEM_NEW(&ranges, o->n_ranges + (size_t)rows + 1));
+    size_t end = whole.offset + whole.n, m = 0, most = o->n_ranges + (size_t)rows + 1;
+    free(o->squares);
+    TRY(MEM_NEW(&o->squares, most));
+    TRY(MEM_NEW(&ranges, most));
     for (size_t i = 0; i < at; i++) ranges[m++] = o->ranges[i];
     struct optim_range piece = whole;
     piece.n = offset - whole.offset;
@@ -122,11 +125,10 @@ enum ecg_status optim_zero_grad(struct optim *o) {
 
 enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {
     double total = 0;
-    for (size_t i = 0; i < o->n_ranges; i++) {
-        double sum;
-        TRY(o->ops->sumsq(o->dev, o->ranges[i].n, o->grads + o->ranges[i].offset, &sum));
-        total += sum;
-    }
+    for (size_t i = 0; i < o->n_ranges; i++)
+        TRY(o->ops->sumsq(o->dev, o->ranges[i].n, o->grads + o->ranges[i].offset, &o->squares[i]));
+    TRY(o->ops->sync(o->dev));
+    for (size_t i = 0; i < o->n_ranges; i++) total += o->squares[i];
     *norm = sqrt(total);
     double factor = max_norm / (*norm + 1e-6);
     if (max_norm <= 0 || !isfinite(*norm) || factor >= 1) return ECG_OK;

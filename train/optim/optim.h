@@ -44,6 +44,7 @@ struct optim {
     size_t n;
     struct optim_range *ranges; /* by offset; frozen tensors are in none */
     size_t n_ranges;
+    double *squares; /* (n_ranges) what optim_clip adds up */
     float *m;     /* (n) first moment; SGD: momentum buffer. In ops memory */
     float *v;     /* (n) second moment; SGD: NULL */
     int64_t step; /* updates done; a checkpoint stores and sets m, v and step */
@@ -72,7 +73,7 @@ enum ecg_status optim_unit_rows(struct optim *o, size_t offset, size_t width, in
 
 enum ecg_status optim_zero_grad(struct optim *o);
 
-/* torch.nn.utils.clip_grad_norm_: *norm = L2 norm of all gradients that are not frozen, before clipping; gradients are
+/* torch.nn.utils.clip_grad_norm_, which waits for the device (ops->sync): *norm = L2 norm of all gradients that are not frozen, before clipping; gradients are
  * scaled by min(1, max_norm / (norm + 1e-6)). max_norm 0: only measures. A norm that is not finite scales nothing
  * and is handed back for the caller to judge. */
 enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm);

@@ -107,6 +107,8 @@ const struct conf_option config_options[] = {
         "format of the activations; bf16: half the memory, faster where the processor multiplies bf16 (else slower)"),
     OPTION(train.recompute, CONF_BOOL, "false", NULL, 0, 0,
            "true: less memory for activations, a third more work, the same bits"),
+    OPTION(train.cuda_graph, CONF_BOOL, "true", NULL, 0, 0,
+           "device cuda: passes without dropout as CUDA graphs; the same bits"),
     OPTION(train.device, CONF_STRING, "cpu", NULL, 0, 0, "cpu, cuda, ref (the slow oracle)"),
     OPTION(init.weights, CONF_STRING, "null", NULL, 0, 0, "start from these weights, same head"),
     OPTION(init.seed, CONF_INT, "-1", NULL, -1, HUGE_INT, "initial weights; -1: train.seed"),

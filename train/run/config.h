@@ -63,6 +63,7 @@ struct config {
         double clip_norm;
         int precision; /* enum ops_dtype */
         bool recompute;
+        bool cuda_graph;
         char *device;
     } train;
     struct {

@@ -103,6 +103,7 @@ static enum ecg_status run_network(struct subject *s, const struct evaluate_opti
     network_warn_preset(n, s->source.data->schema.preprocessing, s->source.data->path);
     TRY(network_build(n, o->device, o->precision, o->threads, s->source.data->schema.length,
                       source_batch(&s->source, o->batch)));
+    n->net.graphs = !o->no_graphs;
     return infer_all(&s->r, &n->net, &s->source, normalize, 1, "evaluate");
 }
 
@@ -302,7 +303,8 @@ enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec
         .device = c->train.device,
         .precision = conf_choice_name(config_options, "train.precision", c->train.precision),
         .threads = (int)c->train.threads,
-        .batch = TEST_BATCH};
+        .batch = TEST_BATCH,
+        .no_graphs = !c->train.cuda_graph};
     enum ecg_status status = evaluate(&o, spec);
     free(out);
     return status;

@@ -3,6 +3,8 @@
 #ifndef TRAIN_RUN_EVALUATE_H
 #define TRAIN_RUN_EVALUATE_H
 
+#include <stdbool.h>
+
 #include "core/status.h"
 #include "train/run/config.h"
 
@@ -16,6 +18,7 @@ struct evaluate_options {
     const char *out; /* folder for metrics.json and predictions.csv */
     const char *device, *precision; /* NULL: fp32 */
     int threads, batch;
+    bool no_graphs; /* train.cuda_graph: false */
 };
 /* Prints one table on stdout. */
 enum ecg_status evaluate_run(const struct evaluate_options *o);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * From a loader's batch into the network: uploads a slice of it and makes the input tensor. */
+ * From a loader's batch into the network: uploads a slice of it and makes the input tensor. On a backend that works beside
+ * the host (ops->upload_ahead) there are two sets of memory, so that the next slice can be uploaded while the one before is still
+ * being read. */
 #ifndef TRAIN_RUN_FEED_H
 #define TRAIN_RUN_FEED_H
 
@@ -18,14 +20,22 @@ struct feed_format {
     bool targets;
 };
 
+/* A slice of a batch, in ops memory, for net->max_batch records. */
+struct feed_set {
+    int16_t *ecg;
+    float *scale;
+    uint8_t *labels;
+    float *targets;
+};
+
 struct feed {
     struct net1d *net;
     enum ops_normalize normalize;
     struct feed_format format;
-    void *memory; /* of ops, for net->max_batch records: all below */
-    int16_t *ecg;
-    float *scale;
-    uint8_t *labels;
+    void *memory; /* of all sets */
+    struct feed_set sets[2];
+    int filled;      /* the set of the last upload */
+    uint8_t *labels; /* of the records in net->x */
     float *targets;
 };
 
@@ -36,7 +46,12 @@ enum ecg_status feed_create(struct feed *f, struct net1d *net, const struct feed
 size_t feed_bytes(const struct net1d *net, const struct feed_format *format);
 void feed_free(struct feed *f); /* idempotent, zeroed is fine */
 
-/* Records [first, first+n) of the batch, n <= net->max_batch: fills net->x, labels, targets. */
+/* Uploads records [first, first+n) of the batch, n <= net->max_batch; it may change on return. What reads the slice entered
+ * before must have been launched. */
+enum ecg_status feed_upload(struct feed *f, const struct batch *b, int first, int n);
+/* The n records of the last upload: fills net->x, labels, targets. */
+enum ecg_status feed_enter(struct feed *f, int n);
+/* Both. */
 enum ecg_status feed_put(struct feed *f, const struct batch *b, int first, int n);
 
 #endif

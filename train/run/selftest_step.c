@@ -12,7 +12,8 @@
 #include "train/model/net1d.h"
 #include "train/optim/optim.h"
 
-enum { STEPS = 3, BATCH = 5 };
+#define DROPOUT 0.2
+enum { STEPS = 3, BATCH = 5 }; /* a pass is repeated from the third step on */
 
 /* Two stages, both strides, a change of width, and lengths that no tile divides. */
 static const struct net1d_config config = {
@@ -26,7 +27,6 @@ static const struct net1d_config config = {
     .stride = 2,
     .group_width = 16,
     .batch_norm = true,
-    .dropout = 0.2,
     .n_outputs = 3,
 };
 
@@ -84,12 +84,14 @@ static enum ecg_status step(struct run *r, int i) {
 }
 
 static enum ecg_status run_steps(struct run *r, const struct ops *ops, struct ops_dev *dev,
-                                 enum ops_dtype precision) {
+                                 enum ops_dtype precision, double dropout, bool graphs) {
     const struct optim_config adamw = {
         .kind = OPTIM_ADAMW, .weight_decay = 0.01, .beta2 = 0.999, .eps = 1e-8, .decay_bias = true};
     struct net1d_config c = config;
     c.precision = precision;
+    c.dropout = dropout;
     TRY(net1d_create(&r->net, &c, ops, dev, BATCH, true));
+    r->net.graphs = graphs;
     TRY(net1d_init_weights(&r->net, 1, false));
     TRY(optim_create(&r->optim, &adamw, &r->net));
     TRY(upload_batch(r, ops, dev));
@@ -107,6 +109,19 @@ static void run_free(struct run *r, const struct ops *ops, struct ops_dev *dev) 
     free(r->params);
 }
 
+/* Whether two runs leave the same bits; without dropout, `one` repeats its passes where the backend records them. */
+static enum ecg_status run_twice(struct run *one, const struct ops *ops, struct ops_dev *dev,
+                                 enum ops_dtype precision, double dropout, bool *same) {
+    struct run again = {0};
+    enum ecg_status status;
+    TRY_OUT(run_steps(one, ops, dev, precision, dropout, true));
+    TRY_OUT(run_steps(&again, ops, dev, precision, dropout, false));
+    *same = memcmp(one->params, again.params, one->net.n_params * sizeof(float)) == 0;
+out:
+    run_free(&again, ops, dev);
+    return status;
+}
+
 /* The largest difference as a share of the cpu's number; NaN where either is one. */
 static double largest_difference(const struct run *a, const struct run *cpu) {
     double largest = 0;
@@ -122,25 +137,26 @@ static double largest_difference(const struct run *a, const struct run *cpu) {
 enum ecg_status selftest_step(const struct ops *ops, struct ops_dev *dev, enum ops_dtype precision,
                               bool *ok) {
     const double bound = precision == OPS_F32 ? 1e-4 : 1e-2;
-    struct run one = {0}, again = {0}, cpu = {0};
+    struct run one = {0}, plain = {0}, cpu = {0};
     struct ops_dev *cpu_dev = NULL;
+    bool same, same_plain;
     enum ecg_status status;
     *ok = false;
     TRY_OUT(ops_cpu()->open(&cpu_dev, 0));
-    TRY_OUT(run_steps(&cpu, ops_cpu(), cpu_dev, precision));
-    TRY_OUT(run_steps(&one, ops, dev, precision));
-    TRY_OUT(run_steps(&again, ops, dev, precision));
+    TRY_OUT(run_steps(&cpu, ops_cpu(), cpu_dev, precision, DROPOUT, true));
+    TRY_OUT(run_twice(&one, ops, dev, precision, DROPOUT, &same));
+    TRY_OUT(run_twice(&plain, ops, dev, precision, 0, &same_plain));
     const double difference = largest_difference(&one, &cpu);
-    const bool same = memcmp(one.params, again.params, one.net.n_params * sizeof(float)) == 0;
-    *ok = difference <= bound && same;
+    *ok = difference <= bound && same && same_plain;
     printf(
         "%s  %d training steps in %s: losses and gradient norms differ from cpu's by %.1e at most "
-        "(bound %.0e), %s\n",
+        "(bound %.0e), %s, %s\n",
         *ok ? "ok    " : "FAILED", STEPS, precision == OPS_F32 ? "fp32" : "bf16", difference, bound,
-        same ? "the same bits twice" : "NOT the same bits twice");
+        same ? "the same bits twice" : "NOT the same bits twice",
+        same_plain ? "and where passes are repeated" : "and NOT where passes are repeated");
 out:
     run_free(&one, ops, dev);
-    run_free(&again, ops, dev);
+    run_free(&plain, ops, dev);
     run_free(&cpu, ops_cpu(), cpu_dev);
     ops_cpu()->close(cpu_dev);
     return status;

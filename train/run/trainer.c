@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The training loop. A step is: a batch from the loader, its micro-batches forward and backward with gradients
- * added up, clip, update. All that is random or ordered is a function of (seed, step, epoch), so a run resumed from a
+ * added up, clip, update. The next batch is taken and uploaded before the host waits for the step's loss and gradient norm,
+ * which is the one time that it waits: a GPU always has work. All that is random or ordered is a function of (seed, step, epoch), so a run resumed from a
  * checkpoint repeats the uninterrupted one bit for bit. */
 #include "train/run/trainer.h"
 
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/mem.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;
@@ -90,31 +92,37 @@ void trainer_free(struct trainer *t) {
     memset(t, 0, sizeof(*t));
 }
 
-/* Forward and backward of a whole batch; *loss is the mean over its known entries, NaN when there is none. */
-static enum ecg_status run_batch(struct trainer *t, const struct batch *b, double *loss) {
+/* Records of the micro-batch that begins at `first`. */
+static int micro_batch(const struct trainer *t, const struct batch *b, int first) {
+    return b->B - first < t->net.max_batch ? b->B - first : t->net.max_batch;
+}
+
+/* Forward and backward of a whole batch, whose first micro-batch is uploaded; *known are its known entries. The loss comes to
+ * t->loss_sum with the next sync. */
+static enum ecg_status run_batch(struct trainer *t, const struct batch *b, size_t *known) {
     const struct ops *ops = t->ops;
     const struct config *c = t->config;
     struct net1d *net = &t->net;
     int n_outputs = net->config.n_outputs;
-    size_t known = objective_known(&t->objective, b->B, n_outputs, b->labels, b->targets);
-    double inv_known = known > 0 ? 1.0 / (double)known : 0.0, sum = 0;
+    *known = objective_known(&t->objective, b->B, n_outputs, b->labels, b->targets);
+    double inv_known = *known > 0 ? 1.0 / (double)*known : 0.0;
+    t->loss_sum = 0;
     TRY(optim_zero_grad(&t->optim));
     for (int first = 0; first < b->B; first += net->max_batch) {
-        int n = b->B - first < net->max_batch ? b->B - first : net->max_batch;
+        int n = micro_batch(t, b, first);
         struct net1d_pass pass = {.train = true,
                                   .frozen_norm = c->head.freeze,
                                   .seed = (uint64_t)c->train.seed,
                                   .step = (uint32_t)t->at.step,
                                   .sample0 = (uint64_t)first,
                                   .same_weights = first > 0 || c->head.freeze};
-        TRY(feed_put(&t->feed, b, first, n));
+        if (first > 0) TRY(feed_upload(&t->feed, b, first, n));
+        TRY(feed_enter(&t->feed, n));
         TRY(net1d_forward(net, n, &pass));
         TRY(objective_add(&t->objective, ops, t->dev, n, n_outputs, net->logits, t->feed.labels,
-                          t->feed.targets, t->column_scale, inv_known, &sum, net->dlogits));
+                          t->feed.targets, t->column_scale, inv_known, &t->loss_sum, net->dlogits));
         TRY(net1d_backward(net, n, &pass));
     }
-    TRY(ops->sync(t->dev));
-    *loss = known > 0 ? sum / (double)known : NAN;
     return ECG_OK;
 }
 
@@ -123,18 +131,12 @@ void trainer_forget_thresholds(struct trainer *t) {
     for (int i = 0; i < t->meta.outputs.n; i++) t->meta.thresholds[i] = NAN;
 }
 
-/* One optimiser step; a batch without a known entry counts as a step and updates nothing. */
-static enum ecg_status run_step(struct trainer *t, const struct batch *b,
-                                struct journal_train *line) {
+/* The end of a step: waits for its loss and gradients; a batch without a known entry counts as a step and updates nothing. */
+static enum ecg_status finish_step(struct trainer *t, size_t known, struct journal_train *line) {
     const struct config *c = t->config;
-    double start = log_clock();
-    trainer_forget_thresholds(t);
-    TRY(run_batch(t, b, &line->loss));
-    bool has_loss =
-        !isnan(line->loss) ||
-        objective_known(&t->objective, b->B, t->net.config.n_outputs, b->labels, b->targets) > 0;
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
-    if (has_loss && !(isfinite(line->loss) && isfinite(line->grad_norm)))
+    line->loss = known > 0 ? t->loss_sum / (double)known : NAN;
+    if (known > 0 && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
             ECG_ERR_FAIL,
             "step %lld: loss %g, gradient norm %g: training has diverged; lower optim.lr or set "
@@ -144,12 +146,10 @@ static enum ecg_status run_step(struct trainer *t, const struct batch *b,
     struct optim_rates rates = {.lr = c->optim.lr * point.factor,
                                 .backbone_lr = c->optim.backbone_lr * point.factor,
                                 .beta1 = point.beta1};
-    if (has_loss) TRY(optim_step(&t->optim, &rates));
+    if (known > 0) TRY(optim_step(&t->optim, &rates));
     t->at.step++;
     line->step = t->at.step;
-    line->epoch = b->epoch;
     line->lr = rates.lr;
-    line->ecg_per_s = b->B / (log_clock() - start + 1e-9);
     return ECG_OK;
 }
 
@@ -233,25 +233,69 @@ struct loader_options trainer_loader(const struct trainer *t) {
     return o;
 }
 
+/* The batch in hand, and how the taking of it went: with a failure the step before is still finished. */
+struct next_batch {
+    struct batch *b;
+    enum ecg_status status;
+    char *message; /* of a failure */
+};
+
+/* Takes a batch and uploads its first micro-batch, beside the step under way. */
+static enum ecg_status take_batch(struct trainer *t, struct loader *loader, struct batch **b) {
+    TRY(loader_next(loader, b));
+    return feed_upload(&t->feed, *b, 0, micro_batch(t, *b, 0));
+}
+
+static void take_next(struct trainer *t, struct loader *loader, struct next_batch *next) {
+    next->status = take_batch(t, loader, &next->b);
+    if (next->status != ECG_OK && mem_strdup(&next->message, ecg_message()) != ECG_OK)
+        next->message = NULL;
+}
+
+/* One optimiser step, in which the next batch is taken. The arrays of `b`, a copy, are there until then. */
+static enum ecg_status run_step(struct trainer *t, struct loader *loader, const struct batch *b,
+                                struct next_batch *next, struct journal_train *line) {
+    double start = log_clock();
+    size_t known;
+    trainer_forget_thresholds(t);
+    TRY(run_batch(t, b, &known));
+    if (t->at.step + 1 < t->total_steps) take_next(t, loader, next);
+    line->epoch = b->epoch;
+    TRY(finish_step(t, known, line));
+    line->ecg_per_s = b->B / (log_clock() - start + 1e-9);
+    return ECG_OK;
+}
+
+static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
+                                 struct progress *progress, struct next_batch *next) {
+    double rate = 0, smooth = 0;
+    bool done = t->at.finished || t->at.step >= t->total_steps;
+    if (!done) take_next(t, loader, next);
+    while (!done) {
+        if (next->status != ECG_OK)
+            return ecg_fail(next->status, "%s", next->message != NULL ? next->message : "");
+        struct batch b = *next->b;
+        struct journal_train line = {0};
+        TRY(run_step(t, loader, &b, next, &line));
+        TRY(journal_put_train(&t->journal, &line));
+        show_progress(t, progress, &line, &rate, &smooth);
+        TRY(after_step(t, &b, &done));
+    }
+    return ECG_OK;
+}
+
 enum ecg_status trainer_run(struct trainer *t) {
     struct loader *loader = NULL;
     struct progress progress;
+    struct next_batch next = {0};
     struct loader_options options = trainer_loader(t);
     enum ecg_status status;
     TRY_OUT(loader_open(&loader, t->train.data, &options));
     progress_start(&progress, "train");
-    double rate = 0, smooth = 0;
-    for (bool done = t->at.finished || t->at.step >= t->total_steps; !done;) {
-        struct batch *b = NULL;
-        struct journal_train line = {0};
-        TRY_OUT(loader_next(loader, &b));
-        TRY_OUT(run_step(t, b, &line));
-        TRY_OUT(journal_put_train(&t->journal, &line));
-        show_progress(t, &progress, &line, &rate, &smooth);
-        TRY_OUT(after_step(t, b, &done));
-    }
+    TRY_OUT(run_steps(t, loader, &progress, &next));
     progress_end(&progress);
 out:
+    free(next.message);
     loader_close(loader);
     return status;
 }

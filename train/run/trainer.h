@@ -47,6 +47,7 @@ struct trainer {
     int64_t steps_per_epoch, total_steps;
     struct trainer_position at;
     struct feed feed;
+    double loss_sum; /* of the step under way */
     struct journal journal;
 };
 

@@ -20,6 +20,7 @@ static enum ecg_status make_network(struct trainer *t, const struct config *c, b
     TRY(ops_find(&t->ops, c->train.device));
     TRY(t->ops->open(&t->dev, (int)c->train.threads));
     TRY(net1d_create(&t->net, &model, t->ops, t->dev, micro_batch, true));
+    t->net.graphs = c->train.cuda_graph;
     log_info(
         "Net1D: %zu parameters, %.2f GMAC a record, %d outputs; %zu records to train on, %zu to validate",
         t->net.n_live, (double)net1d_macs(&model) * 1e-9, model.n_outputs, t->train.n, t->valid.n);

@@ -39,6 +39,7 @@ static enum ecg_status create(struct work *w, int n) {
     const struct trainer *t = w->t;
     struct feed_format format = source_format(&t->train);
     TRY(net1d_create(&w->net, &t->net.config, t->ops, t->dev, n, true));
+    w->net.graphs = t->config->train.cuda_graph;
     TRY(net1d_init_weights(&w->net, 1, false));
     TRY(optim_create(&w->optim, &t->optim.config, &w->net));
     TRY(feed_create(&w->feed, &w->net, &format, (enum ops_normalize)t->config->data.normalize));
