@@ -5,6 +5,10 @@
 
 #include <stdbool.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO };
 
 void log_set_level(enum log_level level); /* default LOG_INFO; -q = LOG_WARN */
@@ -27,4 +31,7 @@ void progress_end(struct progress *p); /* clears the terminal's line */
 
 double log_clock(void); /* monotonic seconds */
 
+#ifdef __cplusplus
+}
+#endif
 #endif

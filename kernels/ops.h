@@ -141,6 +141,9 @@ struct ops {
     enum ecg_status (*download)(struct ops_dev *dev, void *host, const void *device, size_t bytes);
     enum ecg_status (*sync)(
         struct ops_dev *dev); /* waits; reports what went wrong since the last sync */
+    /* How convolutions are done, before conv_ws is asked: "custom" (at first), "cudnn" or "auto" (README, kernels.conv).
+     * NULL: there is one way only. ECG_ERR_FAIL where libraries are missing, saying which. */
+    enum ecg_status (*choose_conv)(struct ops_dev *dev, const char *how);
 
     /* ---------------------------------------------------------------- primitives */
 

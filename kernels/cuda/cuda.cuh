@@ -25,6 +25,7 @@ struct ops_dev {
     double *scalar; /* (1) pinned, on the host */
     int blocking;   /* wait after each launch */
     int general; /* EINTHOVEN_CUDA_CONV=general: no tensor cores, so that the general kernels can be tested */
+    struct choose *choose; /* how convolutions are done: choose.h */
     struct gemm_gpu gpu;
 };
 
@@ -181,6 +182,7 @@ enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
                                   const struct ops_branch *branch, float *dw, float *db,
                                   const struct ops_side *side, void *dn, struct ops_ws ws);
 
+enum ecg_status cuda_choose_conv(struct ops_dev *dev, const char *how);
 enum ecg_status cuda_open(struct ops_dev **dev, int n_threads);
 void cuda_close(struct ops_dev *dev);
 enum ecg_status cuda_alloc(struct ops_dev *dev, void **p, size_t bytes);

@@ -18,6 +18,7 @@ static void fill_device(struct ops *t) {
     t->upload = cuda_upload;
     t->download = cuda_download;
     t->sync = cuda_sync;
+    t->choose_conv = cuda_choose_conv;
 }
 
 static void fill_primitives(struct ops *t) {
