@@ -51,8 +51,8 @@ void conv_choose_try(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv 
 void choices_file(char *out, size_t n, const struct vendor *v);
 /* What the file holds; nothing, with a warning, when it is damaged. */
 enum ecg_status choices_read(struct conv_choices *out, const char *file);
-/* All or nothing; a failure is a warning. */
-void choices_write(const struct conv_choices *choices, const char *file);
+/* All or nothing. A failure is a warning, and makes *file "". */
+void choices_write(const struct conv_choices *choices, char *file);
 enum ecg_status choices_add(struct conv_choices *choices, struct conv_choice one);
 
 #endif

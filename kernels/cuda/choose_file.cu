@@ -190,7 +190,7 @@ static int replace(const char *file, const char *text, size_t n) {
     return 0;
 }
 
-void choices_write(const struct conv_choices *choices, const char *file) {
+void choices_write(const struct conv_choices *choices, char *file) {
     if (!file[0]) return;
     const size_t room = sizeof(HEADER) + (size_t)(choices->n + 1) * MAX_LINE;
     char *text = (char *)malloc(room);
@@ -199,6 +199,9 @@ void choices_write(const struct conv_choices *choices, const char *file) {
     for (int i = 0; i < choices->n; i++)
         if (choices->v[i].cudnn_us > 0) n += (size_t)put_choice(text + n, room - n, &choices->v[i]);
     n += (size_t)snprintf(text + n, room - n, "sum %016" PRIx64 "\n", checksum(text, n));
-    if (!replace(file, text, n)) log_warn("kernels.conv auto: %s: %s", file, strerror(errno));
+    if (!replace(file, text, n)) {
+        log_warn("kernels.conv auto: %s: %s: choices are not kept", file, strerror(errno));
+        file[0] = '\0';
+    }
     free(text);
 }

@@ -274,6 +274,7 @@ static void descriptors_of(const struct cudnn *d, enum vendor_pass pass, void *o
 static int is_fit(enum vendor_pass pass, const struct vendor_perf *p) {
     if (p->status != VENDOR_OK || p->determinism != VENDOR_DETERMINISTIC || p->memory > SCRATCH)
         return 0;
+    if (p->math != VENDOR_DEFAULT_MATH && p->math != VENDOR_FMA_MATH) return 0; /* fp16 */
     if (pass == VENDOR_FWD) return p->algo <= VENDOR_FWD_GEMM;
     return p->algo == (pass == VENDOR_BWD_X ? VENDOR_BWD_DATA_1 : VENDOR_BWD_FILTER_1);
 }

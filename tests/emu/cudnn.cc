@@ -3,7 +3,14 @@
 #include "library.h"
 
 enum { OK = 0, BAD_PARAM = 2000, NOT_SUPPORTED = 3000 };
-enum { DATA_FLOAT = 0, NHWC = 1, CROSS_CORRELATION = 1, DEFAULT_MATH = 0, FMA_MATH = 3 };
+enum {
+    DATA_FLOAT = 0,
+    NHWC = 1,
+    CROSS_CORRELATION = 1,
+    DEFAULT_MATH = 0,
+    FP16_MATH = 2,
+    FMA_MATH = 3
+};
 enum pass { FORWARD, BACKWARD_DATA, BACKWARD_FILTER };
 static const uint64_t alive = 0x6375646e;
 
@@ -88,17 +95,19 @@ static struct shape shape_of(enum pass pass, const void *one, const void *two, c
 
 static const int steady[3] = {1, 1, 1}; /* by pass: an algorithm with a fixed order */
 
-/* First one that has no fixed order and one that wants too much memory, which the backend must pass over. */
+/* First one that has no fixed order, one that wants too much memory and one that rounds to fp16, which the backend must pass
+ * over. */
 static int advise(enum pass pass, const void *h, const void *one, const void *two, const void *conv,
                   const void *out, int wanted, int *found, struct perf *list) {
     const struct shape s = shape_of(pass, one, two, conv, out);
-    if (((const struct handle *)h)->alive != alive || !is_one(&s) || wanted < 3)
+    if (((const struct handle *)h)->alive != alive || !is_one(&s) || wanted < 4)
         return emu_refuse(BAD_PARAM, "cudnnGet...Algorithm: shapes that don't belong together");
     const int math = s.conv.math;
     list[0] = {pass == FORWARD ? 4 : 0, OK, 0.1f, 0, pass == FORWARD, math, {}};
     list[1] = {steady[pass], OK, 0.2f, (size_t)1 << 40, 1, math, {}};
-    list[2] = {steady[pass], OK, 0.3f, 4096, 1, math, {}};
-    *found = 3;
+    list[2] = {steady[pass], OK, 0.3f, 4096, 1, FP16_MATH, {}};
+    list[3] = {steady[pass], OK, 0.4f, 4096, 1, math, {}};
+    *found = 4;
     return OK;
 }
 
