@@ -142,7 +142,7 @@ struct ops {
     enum ecg_status (*sync)(
         struct ops_dev *dev); /* waits; reports what went wrong since the last sync */
     /* How convolutions are done, before conv_ws is asked: "custom" (at first), "cudnn" or "auto" (README, kernels.conv).
-     * NULL: there is one way only. ECG_ERR_FAIL where libraries are missing, saying which. */
+     * A sample's results may then depend on the size of its batch in their last bits. NULL: there is one way only. ECG_ERR_FAIL where libraries are missing, saying which. */
     enum ecg_status (*choose_conv)(struct ops_dev *dev, const char *how);
 
     /* ---------------------------------------------------------------- primitives */

@@ -83,7 +83,7 @@ verdict $status "a second run on cuda: the same bytes"
 export XDG_CACHE_HOME=$tmp/cache
 conv() { # HOW [VARIABLE=VALUE...]: plan, which asks for the scratch memory of every convolution, of a network of one block
     env "${@:2}" "$einthoven" plan "$tmp/c.yaml" --set train.device=cuda --set train.precision=bf16 --set kernels.conv="$1" \
-        --set "model.filters=[16]" --set "model.blocks=[1]" --set train.batch_size=2
+        --set "model.filters=[16]" --set "model.blocks=[1]" --set train.batch_size=4
 }
 expect 78 "kernels.conv" conv fastest
 expect 1 "cuDNN can't be opened: /nowhere/libcudnn.so.9" conv cudnn EMU_LIBRARIES=no-cudnn
@@ -95,6 +95,7 @@ expect 0 "us: custom (results differ)" conv auto EMU_LIBRARIES=wrong
 choices=$(echo "$tmp"/cache/einthoven/conv-CUDA_emulation-driver-*.txt)
 [ -s "$choices" ] && status=0 || status=1
 verdict $status "the choices are in a file"
+if grep -q '^bf16 1 ' "$choices"; then bad "half a batch is tried by itself"; else ok "a batch of 2 serves 1 too"; fi
 expect 0 "choices from $choices" conv auto
 if grep -q ' cudnn ' "$choices"; then bad "choices are made again"; else ok "kept choices stay"; fi
 cp "$choices" "$tmp/choices"

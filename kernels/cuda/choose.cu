@@ -13,6 +13,8 @@
 /* Times are the least of ROUNDS means of RUNS runs. */
 #define ROUNDS     3
 #define RUNS       4
+/* A choice serves batches down to this part of its own. */
+#define SERVES     4
 /* Squared differences, as a share of the squares: of sums in another order, and with bf16 numbers that round the other way. */
 #define AGREE_F32  1e-10
 #define AGREE_BF16 1e-4
@@ -24,7 +26,13 @@ static int same_but_batch(struct ops_conv a, struct ops_conv b) {
            a.S == b.S && a.G == b.G && a.P == b.P;
 }
 
-/* The choice for a pass: of the same batch, else of the last that was tried; NULL: none. */
+/* Whether batch `a` tells more of batch B than `b` does: the next larger one, else the next smaller one. */
+static int is_nearer(int a, int b, int B) {
+    if (a >= B) return b < B || a < b;
+    return b < B && a > b;
+}
+
+/* The choice for a pass, of the nearest batch that was tried; NULL: none. */
 static const struct conv_choice *find(const struct conv_choices *c, enum ops_dtype dtype,
                                       struct ops_conv s, int backward) {
     const struct conv_choice *found = NULL;
@@ -32,8 +40,7 @@ static const struct conv_choice *find(const struct conv_choices *c, enum ops_dty
         const struct conv_choice *one = &c->v[i];
         if (one->dtype != dtype || one->backward != backward || !same_but_batch(one->s, s))
             continue;
-        if (one->s.B == s.B) return one;
-        found = one;
+        if (!found || is_nearer(one->s.B, found->s.B, s.B)) found = one;
     }
     return found;
 }
@@ -318,7 +325,7 @@ void conv_choose_try(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv 
         return;
     for (int pass = 0; pass <= (backward != 0); pass++) {
         const struct conv_choice *known = find(&c->choices, dtype, s, pass);
-        if (known && known->s.B == s.B) continue;
+        if (known && known->s.B >= s.B && known->s.B <= SERVES * s.B) continue;
         struct conv_choice one = {dtype, s, pass, 0, 0, 0};
         int agreed = 0;
         const enum ecg_status status = try_pass(dev, &one, &agreed);

@@ -4,7 +4,7 @@
  *
  * auto tries both when a shape's scratch memory is asked for, which is before the first step: it times act_conv_fwd and
  * act_conv_bwd, each by itself, and takes the libraries where they are faster and their results agree. A
- * pass whose shape was tried in another batch only goes the way of that one. What was found is kept in a file of the user's
+ * choice serves smaller batches too, down to a quarter. What was found is kept in a file of the user's
  * cache folder; results then repeat bit for bit, as long as that file stays. */
 #ifndef KERNELS_CUDA_CHOOSE_H
 #define KERNELS_CUDA_CHOOSE_H
