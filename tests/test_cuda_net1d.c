@@ -85,6 +85,29 @@ static void check_follows(enum ops_dtype precision, bool batch_norm) {
     backend_close(&cuda);
 }
 
+/* kernels.conv: cudnn, by the emulation's stand-ins, beside custom. */
+static void check_libraries(enum ops_dtype precision) {
+    struct net1d_fixture f;
+    struct backend custom = {0}, cudnn = {0};
+    double losses[2][STEPS];
+    if (!backend_open_cuda(&custom)) return;
+    if (CHECK_OK(invent_fixture(&f, precision, true)) && backend_open_cuda(&cudnn) &&
+        CHECK_OK(cudnn.ops->choose_conv(cudnn.dev, "cudnn")) && train(&cudnn, &f, losses[0]) &&
+        train(&custom, &f, losses[1]))
+        compare_losses(losses[0], losses[1], precision);
+    net1d_fixture_close(&f);
+    backend_close(&cudnn);
+    backend_close(&custom);
+}
+
+static void libraries_follow_in_fp32(void) {
+    check_libraries(OPS_F32);
+}
+
+static void libraries_follow_in_bf16(void) {
+    check_libraries(OPS_BF16);
+}
+
 static void fp32_follows_the_cpu(void) {
     check_follows(OPS_F32, false);
 }
@@ -267,5 +290,7 @@ int main(void) {
     CASE(bf16_with_batch_norm_follows_the_cpu);
     CASE(fp32_is_recorded);
     CASE(bf16_is_recorded);
+    CASE(libraries_follow_in_fp32);
+    CASE(libraries_follow_in_bf16);
     return check_finish();
 }

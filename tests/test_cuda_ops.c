@@ -38,8 +38,12 @@ static void compared(enum ecg_status status, const struct op_case *c,
                r->nmse_share, r->error);
 }
 
-/* `flags`: only cases with all of these. */
-static void compare_table(const char *order, int flags) {
+static bool is_convolution(const struct op_case *c) {
+    return c->family == &family_conv || c->family == &family_act_conv;
+}
+
+/* how: choose_conv's, NULL: as opened. flags: only cases with all of these; only convolutions where `how` says something. */
+static void compare_table(const char *order, const char *how, int flags) {
     struct ops_dev *dev = NULL, *oracle = NULL;
     const struct ops *cuda = cuda_emulated();
     struct compare_result r;
@@ -50,8 +54,9 @@ static void compare_table(const char *order, int flags) {
     if (cuda == NULL) return;
     setenv("EMU_ORDER", order, 1);
     if (!CHECK_OK(cuda->open(&dev, 0)) || !CHECK_OK(ops_ref()->open(&oracle, 1))) return;
+    if (how != NULL) CHECK_OK(cuda->choose_conv(dev, how));
     for (size_t i = 0; i < n; i++) {
-        if ((table[i].flags & flags) == flags)
+        if ((table[i].flags & flags) == flags && (how == NULL || is_convolution(&table[i])))
             compared(compare_case(&table[i], cuda, dev, ops_ref(), oracle, &r), &table[i], &r, &t);
     }
     check_note("%zu cases, nmse up to %.2g (bf16: %.2g), %.2f of its bound, errors up to %.2f", t.n,
@@ -64,20 +69,25 @@ static void compare_table(const char *order, int flags) {
 /* Where tensor cores would take over, which is in bf16 alone. */
 static void general_kernels_against_the_oracle(void) {
     setenv("EINTHOVEN_CUDA_CONV", "general", 1);
-    compare_table("random:3", CASE_BF16);
+    compare_table("random:3", NULL, CASE_BF16);
     unsetenv("EINTHOVEN_CUDA_CONV");
 }
 
 static void forward_against_the_oracle(void) {
-    compare_table("forward", 0);
+    compare_table("forward", NULL, 0);
 }
 
 static void reverse_against_the_oracle(void) {
-    compare_table("reverse", 0);
+    compare_table("reverse", NULL, 0);
 }
 
 static void random_against_the_oracle(void) {
-    compare_table("random:7", 0);
+    compare_table("random:7", NULL, 0);
+}
+
+/* fp32 and bf16, by stand-ins (tests/emu/library.h). */
+static void libraries_against_the_oracle(void) {
+    compare_table("random:5", "cudnn", 0);
 }
 
 /* ------------------------------------------------------------------ the same bytes */
@@ -124,6 +134,24 @@ static void samples_do_not_see_their_neighbours(void) {
     cuda->close(dev);
 }
 
+/* Which library, and what to do; auto goes on without. */
+static void missing_libraries_are_named(void) {
+    struct ops_dev *dev = NULL;
+    const struct ops *cuda = cuda_emulated();
+
+    if (cuda == NULL || !CHECK_OK(cuda->open(&dev, 0))) return;
+    setenv("EMU_LIBRARIES", "none", 1);
+    CHECK_FAILS(cuda->choose_conv(dev, "cudnn"), ECG_ERR_FAIL,
+                "cuBLAS can't be opened: /nowhere/libcublas.so.13: cannot open");
+    CHECK_OK(cuda->choose_conv(dev, "auto"));
+    setenv("EMU_LIBRARIES", "no-cudnn", 1);
+    CHECK_FAILS(cuda->choose_conv(dev, "cudnn"), ECG_ERR_FAIL, "use kernels.conv: custom");
+    unsetenv("EMU_LIBRARIES");
+    CHECK_FAILS(cuda->choose_conv(dev, "fast"), ECG_ERR_FAIL, "fast is not custom, cudnn or auto");
+    CHECK_OK(cuda->choose_conv(dev, "cudnn"));
+    cuda->close(dev);
+}
+
 /* A failure inside the plug-in is the program's message, and names entry and shape. */
 static void failures_reach_the_program(void) {
     struct ops_dev *dev = NULL;
@@ -149,8 +177,10 @@ int main(void) {
     CASE(forward_against_the_oracle);
     CASE(reverse_against_the_oracle);
     CASE(random_against_the_oracle);
+    CASE(libraries_against_the_oracle);
     CASE(same_bytes_in_any_order);
     CASE(samples_do_not_see_their_neighbours);
+    CASE(missing_libraries_are_named);
     CASE(failures_reach_the_program);
     return check_finish();
 }

@@ -127,6 +127,46 @@ status=0; { [ $code -eq 75 ] || [ $code -eq 0 ]; } || status=1
 verdict $status "SIGTERM ends with 75 (or 0 when it was done already): $code"
 of_20 stopped --resume --set train.cuda_graph=false --set model.batch_norm=true --set train.save_every=1
 same_run "stopped with graphs and resumed without: the same run" stopped plain-fp32-true-1
+# kernels.conv: what is missing is named; auto goes on without it, and its choices are kept.
+export XDG_CACHE_HOME=$tmp/cache
+conv() { # HOW [VARIABLE=VALUE...]: plan, which asks for the scratch memory of every convolution, of a network of one block
+    env "${@:2}" "$einthoven" plan "$tmp/c.yaml" --set train.device=cuda --set train.precision=bf16 --set kernels.conv="$1" \
+        --set "model.filters=[16]" --set "model.blocks=[1]" --set train.batch_size=4
+}
+expect 78 "kernels.conv" conv fastest
+expect 1 "cuDNN can't be opened: /nowhere/libcudnn.so.9" conv cudnn EMU_LIBRARIES=no-cudnn
+expect 1 "cuBLAS can't be opened" conv cudnn EMU_LIBRARIES=none
+expect 1 "EINTHOVEN_CUDA_CONV=some is not" conv custom EINTHOVEN_CUDA_CONV=some
+expect 0 "kernels.conv auto: custom for all convolutions (kernels.conv: cuBLAS can't be opened" conv auto EMU_LIBRARIES=none
+expect 0 "CUDA" "$einthoven" doctor
+expect 0 "us: custom (results differ)" conv auto EMU_LIBRARIES=wrong
+choices=$(echo "$tmp"/cache/einthoven/conv-CUDA_emulation-driver-*.txt)
+[ -s "$choices" ] && status=0 || status=1
+verdict $status "the choices are in a file"
+if grep -q '^bf16 1 ' "$choices"; then bad "half a batch is tried by itself"; else ok "a batch of 2 serves 1 too"; fi
+expect 0 "choices from $choices" conv auto
+if grep -q ' cudnn ' "$choices"; then bad "choices are made again"; else ok "kept choices stay"; fi
+cp "$choices" "$tmp/choices"
+for damage in 'sed -i 3s/custom/cudnn/' 'truncate -s -3' 'truncate -s 0' 'sed -i 2d' 'truncate -s 5M' 'sed -i 1s/1$/0/' \
+    'sed -i 2s/bf16/\x00\xff/'; do
+    cp "$tmp/choices" "$choices"
+    $damage "$choices"
+    expect 0 "is damaged: its choices are made anew" conv auto
+    tail -n 1 "$choices" | grep -q '^sum ' && ! cmp -s "$choices" "$tmp/choices" && status=0 || status=1
+    verdict $status "after $damage: a whole file again"
+done
+if ls "$tmp"/cache/einthoven/*.tmp 2>/dev/null; then bad "a temporary file is left"; else ok "no temporary file is left"; fi
+expect 0 "no cache folder" conv auto -u HOME XDG_CACHE_HOME=
+expect 0 "no cache folder" conv auto -u HOME XDG_CACHE_HOME=/proc
+for how in cudnn auto; do
+    "$einthoven" -q pretrain "$tmp/c.yaml" --set train.device=cuda --set train.precision=bf16 --set train.steps=5 \
+        --set kernels.conv=$how --out "$tmp/$how" 2>>"$tmp/log" || tail -n 3 "$tmp/log"
+    losses "$tmp/$how" >"$tmp/$how.losses"
+done
+pretrain cuda bf16 5 "$tmp/custom" 2>>"$tmp/log"
+losses "$tmp/custom" >"$tmp/custom.losses"
+close_to "losses of 5 steps, cudnn beside custom" 1e-2 "$tmp/cudnn.losses" "$tmp/custom.losses"
+close_to "losses of 5 steps, auto beside custom" 1e-2 "$tmp/auto.losses" "$tmp/custom.losses"
 
 # The cpu's weights on both devices.
 weights=$tmp/cpu-fp32

@@ -51,6 +51,7 @@ struct ops_dev {
     int blocking; /* wait after each launch */
     int general; /* EINTHOVEN_CUDA_CONV=general: no tensor cores, so that the general kernels can be tested */
     int profiling; /* each launch is timed by itself (profile.cu): nothing may be replayed from a graph */
+    struct choose *choose; /* how convolutions are done: choose.h */
     struct gemm_gpu gpu;
 };
 
@@ -222,6 +223,7 @@ enum ecg_status cuda_se_bwd(struct ops_dev *dev, int B, int C, int H, const floa
                             float *db2, struct ops_ws ws);
 size_t cuda_se_ws(struct ops_dev *dev, int B, int C, int H);
 
+enum ecg_status cuda_choose_conv(struct ops_dev *dev, const char *how);
 enum ecg_status cuda_open(struct ops_dev **dev, int n_threads);
 void cuda_close(struct ops_dev *dev);
 enum ecg_status cuda_alloc(struct ops_dev *dev, void **p, size_t bytes);

@@ -2,12 +2,11 @@
  * The CUDA backend's device: opening it, memory, copies, and what every entry says when something goes wrong. */
 #include "kernels/cuda/cuda.cuh"
 
+#include "kernels/cuda/choose.h"
+#include "kernels/cuda/element.cuh"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "kernels/cuda/element.cuh"
 
 /* Scratch memory is cut at multiples of this: what cudaMalloc aligns to, and more than any vector access needs. */
 #define CUDA_ALIGN 256
@@ -154,6 +153,7 @@ static enum ecg_status find_gpu(void) {
 void cuda_close(struct ops_dev *dev) {
     if (!dev) return;
     cuda_ahead_close(dev);
+    conv_choose_close(dev);
     if (dev->stream) cudaStreamDestroy(dev->stream);
     if (dev->parts) cudaFree(dev->parts);
     if (dev->scalars) cudaFree(dev->scalars);
@@ -193,7 +193,7 @@ static enum ecg_status measure_gpu(struct gemm_gpu *gpu) {
 }
 
 enum ecg_status cuda_open(struct ops_dev **out, int n_threads) {
-    const char *wait = getenv("EINTHOVEN_CUDA_SYNC"), *conv = getenv("EINTHOVEN_CUDA_CONV");
+    const char *wait = getenv("EINTHOVEN_CUDA_SYNC");
     (void)n_threads;
     *out = NULL;
     struct ops_dev *dev = (struct ops_dev *)calloc(1, sizeof *dev);
@@ -201,9 +201,9 @@ enum ecg_status cuda_open(struct ops_dev **out, int n_threads) {
     dev->head.ops = cuda_table();
     dev->blocking = wait && *wait && *wait != '0';
     dev->no_graphs = dev->blocking;
-    dev->general = conv && strcmp(conv, "general") == 0;
     enum ecg_status status = open_parts(dev);
     if (status == ECG_OK) status = measure_gpu(&dev->gpu);
+    if (status == ECG_OK) status = conv_choose_open(dev);
     if (status != ECG_OK) {
         cuda_close(dev);
         return status;

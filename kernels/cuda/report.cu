@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "kernels/cuda/plugin.h"
+#include "kernels/cuda/vendor.h"
 
 /* The oldest compute capability that the kernels are built for. */
 #define LEAST_MAJOR 8
@@ -48,8 +49,8 @@ static const struct {
     const char *name, *file, *symbol;
     int (*ask)(void *symbol, char *text, size_t n);
 } libraries[] = {
-    {"cuBLAS", "libcublas.so.13", "cublasGetProperty", ask_cublas},
-    {"cuDNN", "libcudnn.so.9", "cudnnGetVersion", ask_cudnn},
+    {"cuBLAS", VENDOR_CUBLAS_FILE, "cublasGetProperty", ask_cublas},
+    {"cuDNN", VENDOR_CUDNN_FILE, "cudnnGetVersion", ask_cudnn},
     {"NCCL", "libnccl.so.2", "ncclGetVersion", ask_nccl},
 };
 #define N_LIBRARIES ((int)(sizeof(libraries) / sizeof(*libraries)))

@@ -21,6 +21,7 @@ static void fill_device(struct ops *t) {
     t->upload_ahead = cuda_upload_ahead;
     t->run = cuda_run;
     t->graph_free = cuda_graph_free;
+    t->choose_conv = cuda_choose_conv;
 }
 
 static void fill_primitives(struct ops *t) {

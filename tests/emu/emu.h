@@ -14,10 +14,12 @@
  *                                             at once, as late as waits allow, at random
  *   EMU_GRAPHS=0                              streams can't be captured
  *   EMU_THREADS=N                             blocks on N host threads (1; the counting and the TSan build always use 1)
- *   EMU_MEMORY=BYTES                          what cudaMemGetInfo calls total (8 GiB) */
+ *   EMU_MEMORY=BYTES                          what cudaMemGetInfo calls total (8 GiB)
+ *   EMU_LIBRARIES=none|no-cudnn|wrong         which of NVIDIA's libraries can be opened (both); wrong: their results are */
 #ifndef EMU_H
 #define EMU_H
 
+#include <dlfcn.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -302,5 +304,9 @@ static inline void emu_launch_kernel(const char *name, void (*kernel)(P...), dim
     emu_launch_kernel(#kernel, kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
 
 #include "emu_runtime.h"
+
+/* dlopen as the backend calls it: NVIDIA's libraries are stand-ins (library.cc). */
+void *emu_dlopen(const char *file, int flags);
+#define dlopen emu_dlopen
 
 #endif

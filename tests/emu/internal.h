@@ -3,6 +3,7 @@
 #ifndef EMU_INTERNAL_H
 #define EMU_INTERNAL_H
 
+#include <functional>
 #include <vector>
 
 #include "emu.h"
@@ -133,6 +134,9 @@ void emu_trap_stack(void);
 
 /* symbol.cc: the name of a kernel; `otherwise` is what the launch calls it. Valid for the whole run. */
 const char *emu_symbol(const void *function, const char *otherwise);
+
+/* Work of a library in a stream, done as a launch of that name; count: adds the bytes it moves by emu_count_copy. */
+void emu_library_work(const char *name, cudaStream_t stream, std::function<void()> work);
 
 /* Sets what cudaGetLastError returns and says why. */
 cudaError_t emu_failed(cudaError_t error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -161,6 +161,17 @@ void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStre
         });
 }
 
+void emu_library_work(const char *name, cudaStream_t stream, std::function<void()> work) {
+    guard g(lock);
+    submit(stream, [name, work] {
+        emu_memory_open();
+        if (EMU_COUNT) emu_count_begin(name);
+        work();
+        if (EMU_COUNT) emu_count_end();
+        emu_memory_close();
+    });
+}
+
 cudaError_t emu_func_set_attribute(const void *kernel, enum cudaFuncAttribute attr, int value) {
     emu_guard guard;
     if (attr == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;

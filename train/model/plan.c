@@ -166,10 +166,11 @@ static size_t scratch_for(const struct net1d *net, int B) {
     return n;
 }
 
-/* A smaller batch, as the last of an epoch is, may be cut into other pieces and need more than a larger one. */
+/* A smaller batch, as the last of an epoch is, may be cut into other pieces and need more than a larger one. The largest is
+ * asked for first: what a backend tries out for it (choose_conv) serves smaller ones too. */
 static size_t scratch_bytes(const struct net1d *net) {
     size_t n = 0;
-    for (int B = 1; B <= net->max_batch; B++) n = max_size(n, scratch_for(net, B));
+    for (int B = net->max_batch; B >= 1; B--) n = max_size(n, scratch_for(net, B));
     return n;
 }
 

@@ -110,6 +110,9 @@ const struct conf_option config_options[] = {
     OPTION(train.cuda_graph, CONF_BOOL, "true", NULL, 0, 0,
            "device cuda: passes without dropout as CUDA graphs; the same bits"),
     OPTION(train.device, CONF_STRING, "cpu", NULL, 0, 0, "cpu, cuda, ref (the slow oracle)"),
+    OPTION(
+        kernels.conv, CONF_CHOICE, "custom", CONFIG_CONV_CHOICES, 0, 0,
+        "device cuda: custom kernels, NVIDIA's libraries, or auto: the faster for each shape, timed once on this GPU"),
     OPTION(init.weights, CONF_STRING, "null", NULL, 0, 0, "start from these weights, same head"),
     OPTION(init.seed, CONF_INT, "-1", NULL, -1, HUGE_INT, "initial weights; -1: train.seed"),
     {NULL, CONF_BOOL, 0, NULL, NULL, 0, 0, NULL}};

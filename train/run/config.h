@@ -21,6 +21,7 @@
 /* data.normalize, in the order of enum ops_normalize. */
 #define CONFIG_NORMALIZE_CHOICES "record lead none"
 #define CONFIG_PRECISION_CHOICES "fp32 bf16" /* in the order of enum ops_dtype */
+#define CONFIG_CONV_CHOICES "custom cudnn auto" /* as choose_conv takes them; custom is how devices open */
 
 struct config {
     struct {
@@ -66,6 +67,9 @@ struct config {
         bool cuda_graph;
         char *device;
     } train;
+    struct {
+        int conv; /* see CONFIG_CONV_CHOICES */
+    } kernels;
     struct {
         char *weights;
         int64_t seed; /* -1: train.seed */

@@ -71,8 +71,7 @@ static enum ecg_status set_up(struct plan *p) {
         TRY(setup_pretrain(t, c, &leads));
     TRY(setup_model(t, c, g != NULL && c->head.freeze, &model, &p->micro_batch));
     network_free(&p->g);
-    TRY(ops_find(&t->ops, c->train.device));
-    TRY(t->ops->open(&t->dev, (int)c->train.threads));
+    TRY(setup_device(t, c));
     TRY(net1d_plan(&t->net, &model, t->ops, t->dev, p->micro_batch, true));
     TRY(setup_outputs(t, &leads));
     return trainer_plan(t);

@@ -8,6 +8,7 @@
 #include "kernels/cases.h"
 #include "kernels/compare.h"
 #include "kernels/ops.h"
+#include "train/run/selftest_conv.h"
 #include "train/run/selftest_step.h"
 
 struct tally {
@@ -50,6 +51,7 @@ static enum ecg_status run_all(const struct subject *s, const char *device) {
         TRY(selftest_step(s->ops, s->dev, (enum ops_dtype)precision, &ok));
         tally.n_failed += !ok;
     }
+    TRY(selftest_conv(s->ops, s->oracle, &n, &tally.n_failed));
     printf("%zu cases on %s: %zu failed; largest error %.0f %% of its bound\n", n, device,
            tally.n_failed, 100 * tally.worst);
     if (tally.n_failed == 0) return ECG_OK;

@@ -192,6 +192,14 @@ enum ecg_status setup_finetune(struct trainer *t, struct config *c, const struct
     return take(t, c, leads, targets, &columns);
 }
 
+enum ecg_status setup_device(struct trainer *t, const struct config *c) {
+    TRY(ops_find(&t->ops, c->train.device));
+    TRY(t->ops->open(&t->dev, (int)c->train.threads));
+    if (t->ops->choose_conv == NULL || c->kernels.conv == 0) return ECG_OK;
+    return t->ops->choose_conv(t->dev,
+                               conf_choice_name(config_options, "kernels.conv", c->kernels.conv));
+}
+
 enum ecg_status setup_outputs(struct trainer *t, const struct leads *leads) {
     struct weights_meta *meta = &t->meta;
     meta->is_targets = t->train.targets;

@@ -17,8 +17,7 @@ static enum ecg_status make_network(struct trainer *t, const struct config *c, b
     struct net1d_config model;
     int micro_batch;
     TRY(setup_model(t, c, head_only, &model, &micro_batch));
-    TRY(ops_find(&t->ops, c->train.device));
-    TRY(t->ops->open(&t->dev, (int)c->train.threads));
+    TRY(setup_device(t, c));
     TRY(net1d_create(&t->net, &model, t->ops, t->dev, micro_batch, true));
     t->net.graphs = c->train.cuda_graph;
     log_info(
