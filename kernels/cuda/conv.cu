@@ -31,19 +31,21 @@ static enum ecg_status activate(struct ops_dev *dev, const char *op, enum ops_dt
     return ECG_OK;
 }
 
-/* What ops_compose_branch takes: the gradient at y. */
+/* What ops_compose_at_y takes: the gradient at y. */
 static size_t branch_bytes(enum ops_dtype dtype, struct ops_conv s) {
     return cuda_room((size_t)s.B * s.Lout * s.Cout * cuda_size(dtype));
 }
 
 size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
                     int backward) {
-    const struct ops_blc out = {s.B, s.Lout, s.Cout};
+    const struct ops_blc in = {s.B, s.Lin, s.Cin}, out = {s.B, s.Lout, s.Cout};
     const size_t a = cuda_room(act_bytes(dtype, s)), forward = a + cuda_norm_ws(dev, out);
-    const size_t general =
-        backward ? larger(forward, branch_bytes(dtype, s) + a + conv_general_ws(s)) : forward;
+    const size_t back =
+        larger(branch_bytes(dtype, s) + a + conv_general_ws(s), cuda_norm_ws(dev, in));
+    const size_t general = backward ? larger(forward, back) : forward;
     if (!conv_tensor_has(dev, dtype, s)) return general;
-    const size_t tensor = conv_tensor_ws(s, packed, backward);
+    const size_t tensor =
+        larger(conv_tensor_ws(s, packed, backward), backward ? cuda_norm_ws(dev, in) : 0);
     return packed ? tensor : larger(tensor, general);
 }
 
@@ -98,12 +100,16 @@ enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
 enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                   const struct ops_act *act, const void *x, const float *w,
                                   const void *packed, const void *dy,
-                                  const struct ops_branch *branch, float *dw, float *db,
-                                  const struct ops_side *side, void *dn, struct ops_ws ws) {
+                                  const struct ops_branch *branch, const struct ops_behind *behind,
+                                  float *dw, float *db, const struct ops_side *side, void *dn,
+                                  const struct ops_norm *norm, struct ops_ws ws) {
     TRY(cuda_check_conv("act_conv_bwd", dtype, s));
     if (conv_tensor_has(dev, dtype, s))
-        return conv_tensor_bwd(dev, s, act, x, w, packed, dy, branch, dw, db, side, dn, ws);
-    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
+        return conv_tensor_bwd(dev, s, act, x, w, packed, dy, branch, behind, dw, db, side, dn,
+                               norm, ws);
+    const struct ops_blc in = {s.B, s.Lin, s.Cin};
+    const struct ops_ws all = ws;
+    TRY(ops_compose_at_y(dev, dtype, s, branch, behind, &dy, &ws));
     if (dw) {
         const struct ops_act *through = act;
         const void *a = x;
@@ -113,7 +119,8 @@ enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
     }
     if (!dn) return ECG_OK;
     if (side) TRY(cuda_shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
-    return conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, side != NULL, dn);
+    TRY(conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, side != NULL, dn));
+    return norm ? cuda_norm_sums(dev, dtype, in, x, dn, norm, all) : ECG_OK;
 }
 
 /* ------------------------------------------------------------------ linear layers */

@@ -87,6 +87,7 @@ struct gemm_backward {
     /* dn += shortcut_bwd(x, side_dy): side_dy (B, side_L, side_C) or NULL, side_C >= K */
     const uint16_t *side_dy;
     int side_L, side_C, side_S;
+    const struct ops_norm *norm; /* norm_sums(x, dn); or NULL; with dn, and neither side_dy nor dse */
     /* dse(B,K) = sum over L of dn*h, h (B, L, K); both or none, with dn */
     const uint16_t *h;
     float *dse;

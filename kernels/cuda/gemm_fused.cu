@@ -83,6 +83,7 @@ template <class T> static struct fused_instance describe(void) {
     struct fused_instance t = {};
     t.N = T::N, t.K = T::K, t.threads = T::THREADS, t.shared = T::SHARED_BYTES;
     t.kernel[0] = gemm_backward_kernel<T, 0>;
+    t.kernel[GEMM_STATS] = gemm_backward_kernel<T, GEMM_STATS>;
     t.kernel[GEMM_SIDE] = gemm_backward_kernel<T, GEMM_SIDE>;
     t.kernel[GEMM_SUMS | GEMM_SIDE] = gemm_backward_kernel<T, GEMM_SUMS | GEMM_SIDE>;
     t.kernel[GEMM_SUMS] = t.kernel[GEMM_SUMS | GEMM_SIDE]; /* sums are wanted beside a shortcut */
@@ -114,7 +115,7 @@ enum ecg_status gemm_fused_allow(const struct gemm_gpu *gpu) {
 enum ecg_status gemm_fused_product(const struct gemm_args *d, const struct gemm_wgrad_args *w,
                                    struct gemm_conv s, cudaStream_t stream) {
     const struct fused_instance t = pick(s.N, s.K);
-    const int extra = (d->sums ? GEMM_SUMS : 0) | (d->side_grad.dy ? GEMM_SIDE : 0);
+    const int extra = gemm_bwd_extra(d);
     const fused_fn kernel = t.kernel[extra];
 
     LAUNCH(kernel, dim3((unsigned)gemm_ceil(w->M, w->rows)), dim3((unsigned)t.threads), t.shared,

@@ -36,7 +36,7 @@ struct gemm_args {
     uint16_t *y;           /* (M, N) */
     int M, N, K, L;        /* L: rows of a sample */
     struct gemm_norm act;  /* forward: of a, (K); data gradient: of x, (N) */
-    float2 *stats;         /* forward: (units, N) mean and squared deviations, or NULL */
+    float2 *stats;         /* (units, N), or NULL: mean and squared deviations; data gradient: sums of dn, dn*(x - mean) */
     double *sums;          /* (units, slots, N): of y, or of dn*h; or NULL */
     /* forward */
     const float *bias;     /* (N) or NULL */
@@ -46,6 +46,7 @@ struct gemm_args {
     /* data gradient */
     struct gemm_gate branch;
     const uint16_t *x; /* (M, N) */
+    const float *mean; /* (N), of x, with stats */
     const uint16_t *h; /* (M, N) where sums are wanted */
     struct gemm_side_grad side_grad;
 };

@@ -30,7 +30,8 @@ static void fill_primitives(struct ops *t) {
     t->linear_bwd_w = cuda_linear_bwd_w;
     t->norm_stats = cuda_norm_stats;
     t->norm_fold = cuda_norm_fold;
-    t->norm_bwd = cuda_norm_bwd;
+    t->norm_sums = cuda_norm_sums;
+    t->norm_dx = cuda_norm_dx;
     t->act_fwd = cuda_act_fwd;
     t->act_bwd = cuda_act_bwd;
     t->mean_fwd = cuda_mean_fwd;
@@ -61,6 +62,7 @@ static void complete_table(void) {
     table.conv_pack = cuda_conv_pack;
     table.act_conv_fwd = cuda_act_conv_fwd;
     table.act_conv_bwd = cuda_act_conv_bwd;
+    table.tail_fwd = cuda_tail_fwd;
     ops_compose(&table);
 }
 

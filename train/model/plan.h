@@ -74,6 +74,7 @@ struct net1d_private {
     float *dfeatures; /* (B, D) */
     float *dgate;     /* (B, largest Cout) */
     float *dm;        /* (B, largest Cout) */
+    float *norm_k[2]; /* (3, largest C) each: struct ops_norm's k, of two normalisations at a time; NULL without BN */
     float *zeros;     /* (max(B, 1) * largest C) a shift of zero */
     /* drop-path */
     float *path_factor;      /* (B, largest Cout) 0 or 1/(1-p), a sample's value in its whole row */
@@ -101,7 +102,7 @@ struct ops_act forward_act(const struct net1d *net, const struct net1d_norm *nor
                            const struct net1d_pass *pass);
 struct ops_act forward_conv_act(const struct net1d *net, const struct net1d_block *b, int conv,
                                 const struct net1d_pass *pass);
-/* A block's three convolutions, from b->in to h1, h2, h3. `again`: in backward, by the statistics that the forward pass
+/* A block's three convolutions, from b->in, normalised (bn1) as it was written, to h1, h2, h3. `again`: in backward, by the statistics that the forward pass
  * left, which stay as they are. */
 enum ecg_status forward_branch(struct net1d *net, struct net1d_block *b, int B,
                                const struct net1d_pass *pass, bool again);

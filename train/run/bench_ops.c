@@ -78,9 +78,9 @@ static enum ecg_status run_pass(void *context) {
                                  NULL, NULL, NULL, r->ws));
     else
         TRY(r->ops->act_conv_bwd(r->dev, r->dtype, r->s, &r->act, r->x, r->w, r->packed, r->y, NULL,
-                                 r->pass == PASS_WEIGHT ? r->dw : NULL,
+                                 NULL, r->pass == PASS_WEIGHT ? r->dw : NULL,
                                  r->pass == PASS_WEIGHT ? r->db : NULL, NULL,
-                                 r->pass == PASS_DATA ? r->dn : NULL, r->ws));
+                                 r->pass == PASS_DATA ? r->dn : NULL, NULL, r->ws));
     return r->ops->sync(r->dev);
 }
 
