@@ -205,7 +205,8 @@ struct backward {
     float *dw, *db;
     const struct ops_side *side; /* GEMM only: added by the kernel */
     void *dn;
-    const struct ops_norm *norm; /* summed up by the kernel */
+    const struct ops_norm *norm;     /* summed up by the kernel */
+    const struct ops_behind *behind; /* taken by the kernel */
 };
 
 static enum ecg_status bwd_gemm(struct ops_dev *dev, const struct backward *k, struct ops_ws ws) {
@@ -221,6 +222,7 @@ static enum ecg_status bwd_gemm(struct ops_dev *dev, const struct backward *k, s
     p.db = k->db;
     p.dn = (uint16_t *)k->dn;
     p.norm = k->norm;
+    p.behind = k->behind;
     if (k->side) {
         p.side_dy = (const uint16_t *)k->side->dy;
         p.side_L = k->side->s.L;
@@ -236,7 +238,8 @@ static enum ecg_status bwd_taps(struct ops_dev *dev, struct backward k, struct o
     TRY(ops_compose_at_y(dev, OPS_BF16, k.s, k.branch, NULL, &k.dy, &ws));
     if (kind_of(k.s) == GCONV) {
         if (back) back += cuda_room(gconv_packed_bytes(k.s));
-        return gconv_bwd(k.s, k.act, k.x, back, k.dy, k.dw, k.db, k.dn, k.norm, ws, dev->stream);
+        return gconv_bwd(k.s, k.act, k.x, back, k.dy, k.behind, k.dw, k.db, k.dn, k.norm, ws,
+                         dev->stream);
     }
     if (k.dw) TRY(stem_bwd_w(k.s, k.x, k.dy, k.dw, k.db, ws, dev->stream));
     return ECG_OK;
@@ -256,6 +259,12 @@ static enum ecg_status stem_data(struct ops_dev *dev, struct backward k, const f
 /* Whether the kernels that make dn sum over it too. */
 static int sums_along(enum kind kind, const struct ops_act *act, const float *dw) {
     return !(act->drop > 0) && (kind == GEMM || (kind == GCONV && dw));
+}
+
+/* Whether they take a normalisation behind on the way in, where the weights' gradients are wanted too. */
+static int takes_behind(const struct ops_dev *dev, struct ops_conv s) {
+    const struct gemm_conv gemm = {s.B, s.Lin, s.Cin, s.Cout};
+    return kind_of(s) == GCONV || (kind_of(s) == GEMM && gemm_has_behind(&dev->gpu, gemm));
 }
 
 /* dn from da, the gradient at act(x). */
@@ -283,9 +292,10 @@ enum ecg_status conv_tensor_bwd(struct ops_dev *dev, struct ops_conv s, const st
     const int drops = act->drop > 0;
     const struct ops_norm *along = dn && sums_along(kind, act, dw) ? norm : NULL;
     const struct ops_ws all = ws;
-    TRY(ops_compose_at_y(dev, OPS_BF16, s, NULL, behind, &dy, &ws));
-    struct backward k = {s,    act, x, packed, dy, branch, dw, db, NULL, kind == STEM ? NULL : dn,
-                         along};
+    const struct ops_behind *taken = dn && dw && takes_behind(dev, s) ? behind : NULL;
+    TRY(ops_compose_at_y(dev, OPS_BF16, s, NULL, taken ? NULL : behind, &dy, &ws));
+    struct backward k = {s,     act,  x, packed, dy, branch, dw, db, NULL, kind == STEM ? NULL : dn,
+                         along, taken};
 
     if (k.dn) TRY(get_packed(dev, op, s, w, 1, &k.packed, &ws));
     if (drops && k.dn) {

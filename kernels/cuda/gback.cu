@@ -43,8 +43,9 @@ static enum ecg_status launch(const char *op, struct ops_conv s, int kind,
 }
 
 enum ecg_status gconv_bwd(struct ops_conv s, const struct ops_act *act, const void *x,
-                          const void *packed, const void *dy, float *dw, float *db, void *dn,
-                          const struct ops_norm *norm, struct ops_ws ws, cudaStream_t stream) {
+                          const void *packed, const void *dy, const struct ops_behind *behind,
+                          float *dw, float *db, void *dn, const struct ops_norm *norm,
+                          struct ops_ws ws, cudaStream_t stream) {
     static const char op[] = "act_conv_bwd";
     const int kind = !dn ? BACK_WEIGHTS : dw ? BACK_BOTH : BACK_DATA;
     struct back_args a = {};
@@ -65,6 +66,11 @@ enum ecg_status gconv_bwd(struct ops_conv s, const struct ops_act *act, const vo
     a.weights = (float *)ws.p;
     a.bias = a.weights + (size_t)n_splits * a.C * GCONV_TAPS * 16;
     a.mean = norm ? norm->mean : NULL;
+    if (behind) {
+        a.behind_y = (const uint16_t *)behind->y;
+        a.behind_mean = behind->norm->mean;
+        a.behind_k = behind->norm->k;
+    }
     a.sums = (float2 *)(a.bias + (size_t)n_splits * a.C);
     TRY(launch(op, s, kind, a, stream));
     if (norm) norm_finish_sums(s.B * s.Lin, n_splits, s.Cin, a.sums, norm, stream);

@@ -30,9 +30,12 @@ struct back_args {
     uint16_t *dn;        /* (B, Lin, C) */
     float *weights;      /* (gridDim.y, C/16, tap, 16 co, 16 ci), partial sums */
     float *bias;         /* (gridDim.y, C) */
-    const float *mean;   /* (C) of x where sums are wanted, or NULL */
-    float2 *sums;        /* (gridDim.y, C): of dn and of dn*(x - mean), partial sums */
-    int C;               /* Cout */
+    const uint16_t
+        *behind_y; /* as dy, or NULL: dy' = k[0]*dy + k[1]*(y - mean) + k[2] is the gradient at y */
+    const float *behind_mean, *behind_k; /* (C), (3, C) */
+    const float *mean;                   /* (C) of x where sums are wanted, or NULL */
+    float2 *sums; /* (gridDim.y, C): of dn and of dn*(x - mean), partial sums */
+    int C;        /* Cout */
     int n_stages; /* slabs in shared memory: 2 when there is room, so that the next tile comes while one is worked on */
 };
 
@@ -69,10 +72,15 @@ static constexpr __host__ __device__ int back_stage_bytes(struct gconv_rows g) {
                                     gconv_pitch(KIND == BACK_STEM ? 1 : GROUPS));
 }
 
-/* Shared memory before the stages: weights, fold, a row of zeros. */
+/* Floats of a channel: the fold, and for both gradients what a normalisation behind needs. */
+static constexpr __host__ __device__ int back_floats(int kind) {
+    return kind == BACK_BOTH ? 6 : 2;
+}
+
+/* Shared memory before the stages: weights, those floats, a row of zeros. */
 template <int GROUPS, int KIND> static constexpr __host__ __device__ int back_fixed_bytes(void) {
-    return (back_has_data(KIND) ? GROUPS * GCONV_GROUP_BYTES : 0) + GROUPS * 16 * 2 * 4 +
-           gconv_pitch(GROUPS);
+    return (back_has_data(KIND) ? GROUPS * GCONV_GROUP_BYTES : 0) +
+           GROUPS * 16 * back_floats(KIND) * 4 + gconv_pitch(GROUPS);
 }
 
 /* Begins to copy a tile's slabs, dy's and behind it x's. */
@@ -86,6 +94,63 @@ DEVICE void back_copy(const struct back_args &a, int tile, int channel0, char *s
         stem_copy<STEP, GCONV_TAPS - STEP, BACK_THREADS>(a.g, t, a.x, s_x);
     else if (KIND != BACK_DATA)
         gconv_copy<STEP, GCONV_TAPS - STEP, GROUPS * 2, BACK_THREADS>(a.g, t, a.x, channel0, s_x);
+}
+
+/* A normalisation behind: mean, k[0], k[1] and k[2] of the CTA's channels. */
+template <int GROUPS>
+DEVICE void back_load_behind(const struct back_args &a, int channel0, float *s_behind) {
+    constexpr int WIDTH = GROUPS * 16;
+    for (int i = (int)threadIdx.x; i < 4 * WIDTH; i += BACK_THREADS) {
+        const int c = channel0 + i % WIDTH, which = i / WIDTH;
+        s_behind[i] = which == 0 ? a.behind_mean[c] : a.behind_k[(which - 1) * a.C + c];
+    }
+}
+
+/* dy' of channels c, c+1. */
+DEVICE uint32_t back_behind_pair(const float *s_behind, int width, int c, uint32_t dy, uint32_t y) {
+    const float d[2] = {lo_bf16(dy), hi_bf16(dy)}, h[2] = {lo_bf16(y), hi_bf16(y)};
+    float v[2];
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+        const float *s = s_behind + c + k;
+        v[k] = s[width] * d[k] + s[2 * width] * (h[k] - s[0]) + s[3 * width];
+    }
+    return pack_bf16(v[0], v[1]);
+}
+
+/* The thread's own chunks of dy's slab become dy'; padding stays zero. Several loads of y are on their way at once. */
+template <int STEP, int GROUPS, int KIND>
+DEVICE void back_behind(const struct back_args &a, const struct gconv_tile &t, int channel0,
+                        const float *s_behind, char *s_dy) {
+    constexpr int AT_ONCE = 3, CHUNKS = GROUPS * 2, HALO = back_halo(STEP, KIND);
+    const int n = gconv_n_chunks<1, HALO, CHUNKS>(t);
+
+#pragma unroll 1
+    for (int i = (int)threadIdx.x; i < n; i += AT_ONCE * BACK_THREADS) {
+        uint4 y[AT_ONCE];
+        int offset[AT_ONCE], channel[AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const struct gconv_chunk at =
+                gconv_chunk_at<1, HALO, CHUNKS>(a.g, t, a.dy, i + u * BACK_THREADS);
+            offset[u] = i + u * BACK_THREADS < n && at.is_inside ? at.offset : -1;
+            channel[u] = at.channel;
+            if (offset[u] >= 0)
+                y[u] = *(const uint4 *)(a.behind_y + at.row * a.C + channel0 + at.channel);
+        }
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            if (offset[u] < 0) continue;
+            uint4 *const p = (uint4 *)(s_dy + offset[u]);
+            const int c = channel[u];
+            uint4 v = *p;
+            v.x = back_behind_pair(s_behind, GROUPS * 16, c, v.x, y[u].x);
+            v.y = back_behind_pair(s_behind, GROUPS * 16, c + 2, v.y, y[u].y);
+            v.z = back_behind_pair(s_behind, GROUPS * 16, c + 4, v.z, y[u].z);
+            v.w = back_behind_pair(s_behind, GROUPS * 16, c + 6, v.w, y[u].w);
+            *p = v;
+        }
+    }
 }
 
 /* Stores a warp's 16 rows of the data gradient: at stride 2 the inputs 2j - 7 + phase. `own`: what each lane has of the
@@ -244,7 +309,8 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
     constexpr bool HAS_DATA = back_has_data(KIND), HAS_WEIGHTS = KIND != BACK_DATA;
     DYN_SHARED(char, s_weights);
     float *const s_fold = (float *)(s_weights + (HAS_DATA ? GROUPS * GCONV_GROUP_BYTES : 0));
-    char *const s_zero = (char *)(s_fold + GROUPS * 16 * 2);
+    float *const s_behind = s_fold + GROUPS * 16 * 2;
+    char *const s_zero = (char *)(s_fold + GROUPS * 16 * back_floats(KIND));
     char *const s_stages = s_zero + gconv_pitch(GROUPS);
     const int stage_bytes = back_stage_bytes<STEP, GROUPS, KIND>(a.g);
     const int channel0 = (int)blockIdx.x * GROUPS * 16;
@@ -259,6 +325,7 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
     cp_commit();
     if (KIND == BACK_WEIGHTS || KIND == BACK_BOTH)
         gconv_load_fold(a.act, channel0, GROUPS * 16, BACK_THREADS, s_fold);
+    if (KIND == BACK_BOTH && a.behind_y) back_load_behind<GROUPS>(a, channel0, s_behind);
     for (int i = (int)threadIdx.x; i < gconv_pitch(GROUPS) / 16; i += BACK_THREADS)
         ((uint4 *)s_zero)[i] = make_uint4(0, 0, 0, 0);
     __syncthreads();
@@ -275,6 +342,8 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
         } else {
             cp_wait<0>();
         }
+        if (KIND == BACK_BOTH && a.behind_y)
+            back_behind<STEP, GROUPS, KIND>(a, t, channel0, s_behind, s_stage);
         if (KIND == BACK_WEIGHTS || KIND == BACK_BOTH)
             gconv_activate<STEP, GCONV_TAPS - STEP, GROUPS * 2, BACK_THREADS>(a.g, t, a.x, a.act,
                                                                               s_fold, s_x);

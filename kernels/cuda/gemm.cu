@@ -148,7 +148,16 @@ static struct gemm_wgrad_args weight_args(const struct gemm_backward *p, struct 
     a.a = p->x, a.g = p->dy, a.M = s.B * s.L, a.N = s.N, a.K = s.K, a.rows = gemm_split_rows(s);
     a.dw = (float *)to, a.db = p->db ? (float *)(to + dw_bytes(s)) : NULL;
     a.act = norm_of(p->act), a.branch = branch;
+    if (p->behind) {
+        const struct ops_norm *norm = p->behind->norm;
+        const struct gemm_behind behind = {(const uint16_t *)p->behind->y, norm->mean, norm->k};
+        a.behind = behind;
+    }
     return a;
+}
+
+int gemm_has_behind(const struct gemm_gpu *gpu, struct gemm_conv s) {
+    return gemm_fused_has(gpu, s);
 }
 
 enum ecg_status gemm_bwd(const struct gemm_gpu *gpu, const struct gemm_backward *p,

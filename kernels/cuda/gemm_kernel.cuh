@@ -11,7 +11,7 @@
 #include "kernels/cuda/gemm_epilogue.cuh"
 
 /* What an instance can do beyond the plain product, bits. */
-enum { GEMM_STATS = 1, GEMM_SUMS = 2, GEMM_SIDE = 4 };
+enum { GEMM_STATS = 1, GEMM_SUMS = 2, GEMM_SIDE = 4, GEMM_BEHIND = 8 };
 
 static inline int gemm_bwd_extra(const struct gemm_args *a) {
     return (a->stats ? GEMM_STATS : 0) | (a->sums ? GEMM_SUMS : 0) |

@@ -130,6 +130,41 @@ DEVICE void gemm_branch(char *slab, struct gemm_gate g, int m, int k, int rows, 
     }
 }
 
+/* What a thread's own chunks of a slab need of y, on its way from memory while the slab before is worked on. */
+template <int ROWS, int CHUNKS, int THREADS> struct gemm_held {
+    static constexpr int N = (ROWS * CHUNKS + THREADS - 1) / THREADS;
+    uint4 y[N];
+
+    __device__ __forceinline__ void load(const uint16_t *from, int stride, int rows, int chunks) {
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            const int i = (int)threadIdx.x + j * THREADS, r = i / CHUNKS, c = i % CHUNKS;
+            if (r < rows && c < chunks && r < ROWS)
+                y[j] = *(const uint4 *)(from + (size_t)r * stride + c * 8);
+        }
+    }
+
+    /* In place on the thread's own chunks of a slab of dy: dy'. */
+    __device__ __forceinline__ void take(char *slab, struct gemm_behind b, int C, int rows,
+                                         int chunks) const {
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            const int i = (int)threadIdx.x + j * THREADS, r = i / CHUNKS, c = i % CHUNKS;
+            if (r >= rows || c >= chunks || r >= ROWS) continue;
+            uint4 *at = (uint4 *)(slab + r * (CHUNKS * 16 + 16) + c * 16);
+            float v[8], h[8];
+            gemm_unpack(v, *at);
+            gemm_unpack(h, y[j]);
+#pragma unroll
+            for (int k = 0; k < 8; k++) h[k] -= b.mean[c * 8 + k];
+            gemm_affine8(v, b.k + c * 8, b.k + 2 * C + c * 8, 1.0f);
+#pragma unroll
+            for (int k = 0; k < 8; k++) v[k] += b.k[C + c * 8 + k] * h[k];
+            *at = gemm_pack8(v);
+        }
+    }
+};
+
 template <int MT, int NT> DEVICE void gemm_zero(float (&acc)[MT][NT][4]) {
 #pragma unroll
     for (int m = 0; m < MT; m++) {

@@ -6,9 +6,10 @@
  *     conv3, behind the gate: g[a]    -> h3 = dh2
  *     conv2: h3                       -> g[b] = dh1
  *     conv1, beside the shortcut: g[b] and g[a] -> g[c], the gradient at the block's input
- *                                     (with BN by way of h1, which is wide enough: a block never narrows)
+ *                                     (with BN the gradient after it; that at the input comes to g[b], and b and c change
+ *                                     places)
  *
- * With BN by a batch's statistics h3, g[b] and h1 hold the gradients after the normalisation: the convolution that writes
+ * With BN by a batch's statistics h3, g[b] and g[c] hold the gradients after the normalisation: the convolution that writes
  * one also sums over it, and what reads it takes it through the normalisation on the way.
  *
  * and a and c change places for the block below. So a forward pass serves one backward pass. */
@@ -100,10 +101,16 @@ static enum ecg_status gate_bwd(struct net1d *net, struct net1d_block *b, int B,
         train ? tensors_grad(net, b->fc2.b) : NULL, p->ws);
 }
 
+static void swap(void **a, void **b) {
+    void *c = *a;
+    *a = *b;
+    *b = c;
+}
+
 /* conv1, with the shortcut beside it: g[0] = dy, g[1] = dh1; the gradient at the block's input comes to g[2]. */
 static enum ecg_status entrance_bwd(struct net1d *net, struct net1d_block *b, int B,
                                     const struct net1d_pass *pass, bool go_on,
-                                    const struct ops_behind *behind, void *const g[3]) {
+                                    const struct ops_behind *behind, void *g[3]) {
     struct ops_blc s = {B, b->Lin, b->Cin};
     struct ops_act act = forward_conv_act(net, b, 1, pass);
     struct ops_side side = {{B, b->Lout, b->Cout}, b->S, g[0]};
@@ -115,25 +122,23 @@ static enum ecg_status entrance_bwd(struct net1d *net, struct net1d_block *b, in
     }
     if (!go_on && !norm_trains(&b->bn1))
         return conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, NULL);
-    if (batch_norm(net, &b->bn1, pass, 0, &norm)) {
-        around.norm = &norm;
-        TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, b->h1));
-        return go_on ? net->ops->norm_dx(net->dev, net->config.precision, s, b->in, b->h1, &norm,
-                                         &side, g[2])
-                     : ECG_OK;
-    }
-    TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, b->h1));
+    if (batch_norm(net, &b->bn1, pass, 0, &norm)) around.norm = &norm;
+    TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, g[2]));
     if (!go_on) return ECG_OK;
+    swap(&g[1], &g[2]);
+    if (around.norm != NULL)
+        return net->ops->norm_dx(net->dev, net->config.precision, s, b->in, g[1], &norm, &side,
+                                 g[2]);
     const struct ops_act none = {0};
     TRY(net->ops->shortcut_bwd(net->dev, net->config.precision, side.s, b->Lin, b->Cin, b->S, b->in,
                                side.dy, g[2]));
-    TRY(scale_bwd(net, &b->bn1, pass, s, b->h1));
-    return net->ops->act_bwd(net->dev, net->config.precision, s, &none, b->in, b->h1, 1, g[2]);
+    TRY(scale_bwd(net, &b->bn1, pass, s, g[1]));
+    return net->ops->act_bwd(net->dev, net->config.precision, s, &none, b->in, g[1], 1, g[2]);
 }
 
 /* g[0] = dy on the way in; the gradient at the block's input comes back in g[2] when `go_on`. */
 static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B,
-                                 const struct net1d_pass *pass, bool go_on, void *const g[3]) {
+                                 const struct net1d_pass *pass, bool go_on, void *g[3]) {
     bool is_last = b->index + 1 == net->p->n_blocks; /* its h1, h2, h3 are still there */
     if (net->config.recompute && !is_last) TRY(forward_branch(net, b, B, pass, true));
     struct ops_branch branch;
@@ -200,9 +205,7 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
     TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));
-        void *dx = g[2];
-        g[2] = g[0];
-        g[0] = dx;
+        swap(&g[0], &g[2]);
     }
     return lowest < 0 ? stem_bwd(net, B, pass, g[0]) : ECG_OK;
 }

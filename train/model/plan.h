@@ -44,7 +44,7 @@ struct net1d_block {
     struct net1d_norm bn1, bn2, bn3; /* of the inputs of conv1, conv2, conv3 */
     struct net1d_linear fc1, fc2;
     void *in;         /* (B, Lin, Cin) the previous block's y */
-    void *h1;         /* (B, Lin, Cmid); with BN, gradients at the end of the block's backward */
+    void *h1;         /* (B, Lin, Cmid) */
     void *h2;         /* (B, Lout, Cmid) */
     void *h3;         /* (B, Lout, Cout); from the middle of the block's backward on, gradients */
     void *y;          /* (B, Lout, Cout) */
