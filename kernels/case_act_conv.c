@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Family act_conv: a convolution with what stands before, behind and beside it. B, L, C, Cout, K, S, G as conv; FOLD
- * SWISH DROP STATS Y_MEAN FROZEN NO_DN PLAIN PACKED BRANCH SIDE BF16. Steps of its own let differences by x be compared: what gate and
+ * SWISH DROP STATS Y_MEAN FROZEN NO_DN PLAIN PACKED BRANCH SIDE BEHIND SUMS BF16. Steps of its own let differences by x be compared: what gate and
  * shortcut make of y and x, and dn through the folded normalisation, dx = dn*scale; not in bf16, where none are taken.
  * The shortcut has stride 2 where the convolution widens. */
 #include <math.h>
@@ -29,7 +29,16 @@ enum {
     AC_GATED,
     AC_SIDE_DY,
     AC_ZEROS,
-    AC_SIDE_Y
+    AC_SIDE_Y,
+    AC_BEHIND_Y, /* the normalisation behind */
+    AC_BEHIND_MEAN,
+    AC_BEHIND_K,
+    AC_X_MEAN, /* the one before */
+    AC_X_VAR,
+    AC_GAMMA,
+    AC_K,
+    AC_DGAMMA,
+    AC_DBETA
 };
 
 /* The shortcut from x. */
@@ -86,6 +95,28 @@ static void act_conv_surroundings(const struct op_case *c, struct case_plan *pla
     side->upstream = AC_SIDE_DY;
 }
 
+/* The two normalisations. |x - mean| <= 2, gamma and 1/sd at most 1/2 each: no product in a sum is larger than dn, and so
+ * are the means in k. */
+static void act_conv_norms(const struct op_case *c, struct case_plan *plan) {
+    const struct ops_conv s = case_conv(c);
+    const size_t rows = (size_t)s.B * s.Lin, behind = c->flags & CASE_BEHIND ? 1 : 0;
+    const size_t Ci = c->flags & CASE_SUMS ? (size_t)s.Cin : 0, Co = behind * (size_t)s.Cout;
+
+    case_input(plan, AC_BEHIND_Y, "behind_y", behind * s.B * s.Lout * s.Cout);
+    case_per_sample(&plan->buffer[AC_BEHIND_Y]);
+    case_input(plan, AC_BEHIND_MEAN, "behind_mean", Co);
+    case_range(case_input(plan, AC_BEHIND_K, "behind_k", 3 * Co), -0.5, 0.5);
+    case_input(plan, AC_X_MEAN, "x_mean", Ci);
+    case_range(case_input(plan, AC_X_VAR, "x_var", Ci), 4, 8);
+    case_range(case_input(plan, AC_GAMMA, "gamma", Ci), -0.5, 0.5);
+    case_output(plan, AC_K, "k", 3 * Ci, rows)->scale = 1;
+    case_updated(plan, AC_DGAMMA, "dgamma", Ci, rows);
+    case_updated(plan, AC_DBETA, "dbeta", Ci, rows);
+    case_mean_of(c, &plan->buffer[AC_K], AC_DN, rows, 1);
+    case_mean_of(c, &plan->buffer[AC_DGAMMA], AC_DN, rows, 0);
+    case_mean_of(c, &plan->buffer[AC_DBETA], AC_DN, rows, 0);
+}
+
 /* Bound of |act(x)| where it has to be rounded; 0 where it is x itself. Separated x lie in [-2, 2]. */
 static double act_conv_factor(const struct op_case *c) {
     const double x = c->flags & CASE_SIDE ? 2 : 1;
@@ -94,16 +125,16 @@ static double act_conv_factor(const struct op_case *c) {
 }
 
 /* What is particular about a bf16 case. Weights and dy lie in [-1, 1], so no product is larger than act(x); what a
- * branch makes of dy is another factor that has to be rounded, and lies in [-2, 2]. */
+ * branch or a normalisation behind makes of dy is another factor that has to be rounded, and lies in [-2, 2]. */
 static void act_conv_roundings(const struct op_case *c, struct case_plan *plan) {
     const struct ops_conv s = case_conv(c);
     const size_t n_x = (size_t)s.B * s.Lin * s.Cin, rows = (size_t)s.B * s.Lout;
     const size_t n_y = rows * (size_t)s.Cout;
 
-    case_activations(c, plan, AC_X, AC_Y, AC_DY, AC_DN, AC_SIDE_DY, CASE_NONE);
+    case_activations(c, plan, AC_X, AC_Y, AC_DY, AC_DN, AC_SIDE_DY, AC_BEHIND_Y, CASE_NONE);
     case_rounded_factors(c, &plan->buffer[AC_Y], act_conv_factor(c), n_x);
     case_rounded_factors(c, &plan->buffer[AC_DW], act_conv_factor(c), n_x);
-    if (c->flags & CASE_BRANCH) {
+    if (c->flags & (CASE_BRANCH | CASE_BEHIND)) {
         const double x = fmax(act_conv_factor(c), c->flags & CASE_SIDE ? 2 : 1);
         case_rounded_factors(c, &plan->buffer[AC_DN], 2, n_y);
         case_rounded_factors(c, &plan->buffer[AC_DB], 2, n_y);
@@ -140,26 +171,38 @@ static void act_conv_plan(const struct op_case *c, struct case_plan *plan) {
     case_per_sample(case_output(plan, AC_DX, "dx", c->flags & CASE_BF16 ? 0 : n_dx, back));
     case_updated(plan, AC_DW, "dw", Co * terms * trained, rows);
     case_updated(plan, AC_DB, "db", c->flags & CASE_PLAIN ? 0 : Co * trained, rows);
+    act_conv_norms(c, plan);
     act_conv_roundings(c, plan);
     plan->work = (double)n_y * (double)terms + 10.0 * (double)n_x;
+}
+
+static size_t round_up(size_t n) {
+    return (n + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
 }
 
 /* Packed weights stand in front of the scratch memory. */
 static size_t act_conv_packed(const struct case_call *r) {
     if (!(r->c->flags & CASE_PACKED)) return 0;
-    const size_t n = r->ops->conv_packed_bytes(r->dev, case_dtype(r->c), case_conv(r->c), 1);
-    return (n + MEM_ALIGN - 1) / MEM_ALIGN * MEM_ALIGN;
+    return round_up(r->ops->conv_packed_bytes(r->dev, case_dtype(r->c), case_conv(r->c), 1));
+}
+
+/* Behind them the room for the gradient at y. */
+static size_t act_conv_at_y(const struct case_call *r) {
+    const struct ops_conv s = case_conv(r->c);
+    if (!(r->c->flags & CASE_BEHIND)) return 0;
+    return round_up((size_t)s.B * s.Lout * s.Cout * (r->c->flags & CASE_BF16 ? 2 : 4));
 }
 
 static size_t act_conv_ws(const struct case_call *r) {
-    return act_conv_packed(r) + r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c),
-                                                (r->c->flags & CASE_PACKED) != 0, 1);
+    return act_conv_packed(r) + act_conv_at_y(r) +
+           r->ops->conv_ws(r->dev, case_dtype(r->c), case_conv(r->c),
+                           (r->c->flags & CASE_PACKED) != 0, 1);
 }
 
 static const void *act_conv_weights(const struct case_call *r, struct ops_ws *ws) {
-    const size_t n = act_conv_packed(r);
+    const size_t packed = act_conv_packed(r), n = packed + act_conv_at_y(r);
     *ws = (struct ops_ws){(char *)r->ws.p + n, r->ws.n - n};
-    return n > 0 ? r->ws.p : NULL;
+    return packed > 0 ? r->ws.p : NULL;
 }
 
 static enum ecg_status act_conv_pack(const struct case_call *r) {
@@ -197,11 +240,17 @@ static enum ecg_status act_conv_bwd(const struct case_call *r) {
     const struct ops_act act = case_act(r, r->p[AC_SCALE], r->p[AC_SHIFT]);
     const struct ops_branch branch = {r->p[AC_GATE], r->p[AC_DM]};
     const struct ops_side side = act_conv_side(r->c, r->p[AC_SIDE_DY]);
+    const struct ops_norm after = {.mean = r->p[AC_BEHIND_MEAN], .k = r->p[AC_BEHIND_K]};
+    const struct ops_behind behind = {&after, r->p[AC_BEHIND_Y],
+                                      (char *)r->ws.p + act_conv_packed(r)};
+    const struct ops_norm norm = {r->p[AC_X_MEAN], r->p[AC_X_VAR],  r->p[AC_GAMMA], 1e-5,
+                                  r->p[AC_K],      r->p[AC_DGAMMA], r->p[AC_DBETA]};
     struct ops_ws ws;
     const void *packed = act_conv_weights(r, &ws);
     return r->ops->act_conv_bwd(r->dev, case_dtype(r->c), case_conv(r->c), &act, r->p[AC_X],
                                 r->p[AC_W], packed, r->p[AC_DY], branch.gate ? &branch : NULL,
-                                r->p[AC_DW], r->p[AC_DB], side.dy ? &side : NULL, r->p[AC_DN], ws);
+                                behind.y ? &behind : NULL, r->p[AC_DW], r->p[AC_DB],
+                                side.dy ? &side : NULL, r->p[AC_DN], norm.mean ? &norm : NULL, ws);
 }
 
 static enum ecg_status act_conv_dx(const struct case_call *r) {

@@ -11,7 +11,8 @@ static size_t size_of(const struct op_case *c) {
     return (size_t)c->B * c->L * c->C;
 }
 
-/* ------------------------------------------------------------------ norm: B, L, C; ADD IN_PLACE PLAIN EXTREME BF16 */
+/* ------------------------------------------------------------------ norm: B, L, C; SIDE (Cout, S) IN_PLACE PLAIN
+ * EXTREME BF16 */
 
 enum {
     NORM_X,
@@ -27,8 +28,16 @@ enum {
     NORM_DY,
     NORM_DX,
     NORM_DGAMMA,
-    NORM_DBETA
+    NORM_DBETA,
+    NORM_K,
+    NORM_SIDE_DY
 };
+
+static struct ops_side norm_side(const struct op_case *c, const void *dy) {
+    const struct ops_side side = {
+        {c->B, (c->L - 1) / (c->S > 1 ? c->S : 1) + 1, c->Cout > c->C ? c->Cout : c->C}, c->S, dy};
+    return side;
+}
 
 static const double norm_eps = 1e-5, norm_momentum = 0.1;
 
@@ -42,7 +51,7 @@ static void norm_plan(const struct op_case *c, struct case_plan *plan) {
 
     struct case_buffer *x = case_input(plan, NORM_X, "x", n);
     case_range(x, offset - 1, offset + 1);
-    x->gradient = NORM_DX;
+    x->gradient = c->flags & CASE_SIDE ? CASE_NONE : NORM_DX;
     struct case_buffer *gamma = case_input(plan, NORM_GAMMA, "gamma", C);
     case_range(gamma, 0.5, 1.5);
     gamma->gradient = NORM_DGAMMA;
@@ -57,14 +66,19 @@ static void norm_plan(const struct op_case *c, struct case_plan *plan) {
     y->upstream = NORM_DY;
     y->scale = size * cancel;
     case_input(plan, NORM_DY, "dy", n);
-    struct case_buffer *dx = c->flags & (CASE_ADD | CASE_IN_PLACE)
-                                 ? case_updated(plan, NORM_DX, "dx", n, rows)
-                                 : case_output(plan, NORM_DX, "dx", n, rows);
+    struct case_buffer *dx = c->flags & CASE_IN_PLACE ? case_updated(plan, NORM_DX, "dx", n, rows)
+                                                      : case_output(plan, NORM_DX, "dx", n, rows);
     if (c->flags & CASE_IN_PLACE) dx->same_as = NORM_DY;
     dx->scale = cancel;
     case_updated(plan, NORM_DGAMMA, "dgamma", C, rows)->scale = size;
     case_updated(plan, NORM_DBETA, "dbeta", C, rows);
-    case_activations(c, plan, NORM_X, NORM_Y, NORM_DY, NORM_DX, CASE_NONE);
+    case_output(plan, NORM_K, "k", 3 * C, rows)->scale = cancel * cancel;
+    const struct ops_blc side = norm_side(c, NULL).s;
+    case_input(plan, NORM_SIDE_DY, "side_dy",
+               c->flags & CASE_SIDE ? (size_t)side.B * side.L * side.C : 0);
+    case_activations(c, plan, NORM_X, NORM_Y, NORM_DY, NORM_DX, NORM_SIDE_DY, CASE_NONE);
+    dx->hands_on = c->flags & CASE_SIDE && c->flags & CASE_BF16;
+    dx->beside = 1;
     plan->work = 8.0 * (double)n;
 }
 
@@ -89,19 +103,32 @@ static enum ecg_status norm_apply(const struct case_call *r) {
     return r->ops->act_fwd(r->dev, case_dtype(r->c), blc(r->c), &act, r->p[NORM_X], r->p[NORM_Y]);
 }
 
-static enum ecg_status norm_bwd(const struct case_call *r) {
-    const void *dn = r->c->flags & CASE_IN_PLACE ? r->p[NORM_DX] : r->p[NORM_DY];
-    return r->ops->norm_bwd(r->dev, case_dtype(r->c), blc(r->c), r->p[NORM_X], dn, r->p[NORM_MEAN],
-                            r->p[NORM_VAR], r->p[NORM_GAMMA], norm_eps,
-                            (r->c->flags & CASE_ADD) != 0, r->p[NORM_DX], r->p[NORM_DGAMMA],
-                            r->p[NORM_DBETA], r->ws);
+static const void *norm_dn(const struct case_call *r) {
+    return r->c->flags & CASE_IN_PLACE ? r->p[NORM_DX] : r->p[NORM_DY];
+}
+
+static struct ops_norm norm_of(const struct case_call *r) {
+    const struct ops_norm norm = {r->p[NORM_MEAN], r->p[NORM_VAR],    r->p[NORM_GAMMA], norm_eps,
+                                  r->p[NORM_K],    r->p[NORM_DGAMMA], r->p[NORM_DBETA]};
+    return norm;
+}
+
+static enum ecg_status norm_sums(const struct case_call *r) {
+    const struct ops_norm norm = norm_of(r);
+    return r->ops->norm_sums(r->dev, case_dtype(r->c), blc(r->c), r->p[NORM_X], norm_dn(r), &norm,
+                             r->ws);
+}
+
+static enum ecg_status norm_dx(const struct case_call *r) {
+    const struct ops_norm norm = norm_of(r);
+    const struct ops_side side = norm_side(r->c, r->p[NORM_SIDE_DY]);
+    return r->ops->norm_dx(r->dev, case_dtype(r->c), blc(r->c), r->p[NORM_X], norm_dn(r), &norm,
+                           side.dy ? &side : NULL, r->p[NORM_DX]);
 }
 
 static const struct op_step norm_steps[] = {
-    {"norm_stats", 0, norm_stats},
-    {"norm_fold", 0, norm_fold},
-    {"act_fwd", 0, norm_apply},
-    {"norm_bwd", 1, norm_bwd},
+    {"norm_stats", 0, norm_stats}, {"norm_fold", 0, norm_fold}, {"act_fwd", 0, norm_apply},
+    {"norm_sums", 1, norm_sums},   {"norm_dx", 1, norm_dx},
 };
 CASE_FAMILY(norm, norm_plan, norm_ws, norm_steps);
 
@@ -259,7 +286,7 @@ static const struct op_step sigmoid_steps[] = {
 CASE_FAMILY(sigmoid, pointwise_plan, NULL, sigmoid_steps);
 
 /* ------------------------------------------------------------------ shortcut: B, L = Li, C = Ci, Cout, S; PLAIN
- * TIES IN_PLACE BF16. The block's tail: y = gate*h + expand(pool(x)) beside the mean m of h, whose gradient comes back
+ * TIES IN_PLACE STATS BF16. The block's tail: y = gate*h + expand(pool(x)) beside the mean m of h, whose gradient comes back
  * together with that of h. */
 
 enum {
@@ -272,7 +299,9 @@ enum {
     SHORT_DM,
     SHORT_DX,
     SHORT_DGATE,
-    SHORT_DH
+    SHORT_DH,
+    SHORT_MEAN,
+    SHORT_VAR
 };
 
 static struct ops_blc shortcut_out(const struct op_case *c) {
@@ -308,14 +337,31 @@ static void shortcut_plan(const struct op_case *c, struct case_plan *plan) {
         dh->same_as = SHORT_DY;
     }
     for (int i = 0; i < plan->n; i++) plan->buffer[i].per_sample = 1;
+    const size_t rows = (size_t)s.B * s.L, n_stats = c->flags & CASE_STATS ? (size_t)s.C : 0;
+    case_output(plan, SHORT_MEAN, "mean", n_stats, rows)->scale = 1;
+    case_output(plan, SHORT_VAR, "var", n_stats, rows)->scale = 1;
+    case_mean_of(c, &plan->buffer[SHORT_MEAN], SHORT_Y, rows, 1);
+    case_mean_of(c, &plan->buffer[SHORT_VAR], SHORT_Y, rows, 2);
     case_activations(c, plan, SHORT_H, SHORT_X, SHORT_Y, SHORT_DY, SHORT_DX, SHORT_DH, CASE_NONE);
     plan->work = 4.0 * (double)n_y;
 }
 
+static size_t shortcut_ws(const struct case_call *r) {
+    return r->c->flags & CASE_STATS ? r->ops->norm_ws(r->dev, shortcut_out(r->c)) : 0;
+}
+
 static enum ecg_status shortcut_fwd(const struct case_call *r) {
+    if (r->c->flags & CASE_STATS) return ECG_OK;
     return r->ops->shortcut_fwd(r->dev, case_dtype(r->c), shortcut_out(r->c), r->c->L, r->c->C,
                                 r->c->S, r->p[SHORT_H], r->p[SHORT_GATE], r->p[SHORT_X],
                                 r->p[SHORT_Y]);
+}
+
+static enum ecg_status tail_fwd(const struct case_call *r) {
+    if (!(r->c->flags & CASE_STATS)) return ECG_OK;
+    return r->ops->tail_fwd(r->dev, case_dtype(r->c), shortcut_out(r->c), r->c->L, r->c->C, r->c->S,
+                            r->p[SHORT_H], r->p[SHORT_GATE], r->p[SHORT_X], r->p[SHORT_Y],
+                            r->p[SHORT_MEAN], r->p[SHORT_VAR], r->ws);
 }
 
 static enum ecg_status shortcut_mean(const struct case_call *r) {
@@ -342,8 +388,7 @@ static enum ecg_status branch_bwd(const struct case_call *r) {
 }
 
 static const struct op_step shortcut_steps[] = {
-    {"shortcut_fwd", 0, shortcut_fwd}, {"mean_fwd", 0, shortcut_mean},
-    {"shortcut_bwd", 1, shortcut_bwd}, {"gate_bwd", 1, gate_bwd},
-    {"branch_bwd", 1, branch_bwd},
+    {"shortcut_fwd", 0, shortcut_fwd}, {"tail_fwd", 0, tail_fwd}, {"mean_fwd", 0, shortcut_mean},
+    {"shortcut_bwd", 1, shortcut_bwd}, {"gate_bwd", 1, gate_bwd}, {"branch_bwd", 1, branch_bwd},
 };
-CASE_FAMILY(shortcut, shortcut_plan, NULL, shortcut_steps);
+CASE_FAMILY(shortcut, shortcut_plan, shortcut_ws, shortcut_steps);

@@ -22,7 +22,7 @@ void case_activations(const struct op_case *c, struct case_plan *plan, ...);
 /* An output over sums of products with act(x), a number below `product` each; n_factors: numbers act(x). */
 void case_rounded_factors(const struct op_case *c, struct case_buffer *b, double product,
                           size_t n_factors);
-/* The mean (power 1) or variance (2) over `rows` elements of the bf16 buffer `of`, inside one entry. */
+/* The mean (power 1), variance (2) or sum (0) over `rows` elements of the bf16 buffer `of`, inside one entry. */
 void case_mean_of(const struct op_case *c, struct case_buffer *b, int of, size_t rows, int power);
 
 enum ops_dtype case_dtype(const struct op_case *c);

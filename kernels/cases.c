@@ -24,6 +24,9 @@
         ROW(conv, 2, L, 48, 48, 16, 2, 3, dtype), ROW(conv, 1, L, 12, 16, 16, 2, 1, dtype),        \
         ROW(conv, 2, L, 9, 15, 5, 3, 3, dtype),
 
+/* A normalisation behind: its gradient is not that of anything the case computes. */
+#define BEHIND (CASE_BEHIND | CASE_DEGENERATE)
+
 #define ACT_CONV_AT(L, dtype)                                                                      \
     ROW(act_conv, 2, L, 16, 24, 1, 1, 1, CASE_SWISH | dtype),                                      \
         ROW(act_conv, 2, L, 16, 24, 1, 1, 1,                                                       \
@@ -43,10 +46,28 @@
         ROW(act_conv, 2, L, 48, 48, 16, 2, 3,                                                      \
             CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_STATS | dtype),                            \
         ROW(act_conv, 2, L, 6, 9, 5, 3, 3,                                                         \
-            CASE_PACKED | CASE_BRANCH | CASE_SIDE | CASE_Y_MEAN | dtype),
+            CASE_PACKED | CASE_BRANCH | CASE_SIDE | CASE_Y_MEAN | dtype),                          \
+        ROW(act_conv, 2, L, 5, 7, 3, 2, 1, CASE_SWISH | CASE_FOLD | CASE_SUMS | BEHIND | dtype),   \
+        ROW(act_conv, 2, L, 48, 64, 1, 1, 1,                                                       \
+            CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_SUMS | BEHIND | dtype),                    \
+        ROW(act_conv, 2, L, 64, 48, 1, 1, 1,                                                       \
+            CASE_SWISH | CASE_FOLD | CASE_SUMS | CASE_BRANCH | CASE_Y_MEAN | dtype),               \
+        ROW(act_conv, 2, L, 32, 16, 1, 1, 1,                                                       \
+            CASE_FOLD | CASE_FROZEN | CASE_SUMS | BEHIND | dtype),                                 \
+        ROW(act_conv, 2, L, 32, 32, 1, 1, 1,                                                       \
+            CASE_SWISH | CASE_FOLD | CASE_DROP | CASE_SUMS | BEHIND | dtype),                      \
+        ROW(act_conv, 3, L, 64, 64, 16, 1, 4,                                                      \
+            CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_SUMS | BEHIND | dtype),                    \
+        ROW(act_conv, 2, L, 32, 32, 16, 2, 2,                                                      \
+            CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_SUMS | BEHIND | dtype),                    \
+        ROW(act_conv, 2, L, 16, 16, 16, 1, 1,                                                      \
+            CASE_SWISH | CASE_FOLD | CASE_FROZEN | CASE_SUMS | BEHIND | dtype),                    \
+        ROW(act_conv, 2, L, 16, 16, 16, 2, 1, CASE_FOLD | CASE_DROP | CASE_SUMS | BEHIND | dtype), \
+        ROW(act_conv, 2, L, 12, 16, 16, 2, 1, CASE_NO_DN | BEHIND | dtype),
 
 #define NORM_AT(L, flags)                                                                          \
-    ROW(norm, 2, L, 16, 0, 0, 0, 0, flags), ROW(norm, 3, L, 3, 0, 0, 0, 0, flags | CASE_ADD),      \
+    ROW(norm, 2, L, 16, 0, 0, 0, 0, flags), ROW(norm, 3, L, 3, 0, 0, 1, 0, flags | CASE_SIDE),     \
+        ROW(norm, 2, L, 16, 24, 0, 2, 0, flags | CASE_SIDE),                                       \
         ROW(norm, 5, L, 64, 0, 0, 0, 0, flags | CASE_IN_PLACE),                                    \
         ROW(norm, 2, L, 24, 0, 0, 0, 0, flags | CASE_PLAIN),
 #define NORM_FEW_AT(L, dtype) NORM_AT(L, CASE_DEGENERATE | dtype)
@@ -73,6 +94,9 @@
         ROW(shortcut, 3, L, 12, 15, 0, 3, 0, dtype),                                               \
         ROW(shortcut, 1, L, 3, 64, 0, 2, 0, CASE_PLAIN | dtype),                                   \
         ROW(shortcut, 2, L, 64, 64, 0, 2, 0, CASE_IN_PLACE | dtype),                               \
+        ROW(shortcut, 3, L, 64, 64, 0, 1, 0, CASE_STATS | dtype),                                  \
+        ROW(shortcut, 2, L, 16, 48, 0, 2, 0, CASE_STATS | CASE_PLAIN | dtype),                     \
+        ROW(shortcut, 2, L, 3, 12, 0, 2, 0, CASE_STATS | dtype),                                   \
         ROW(shortcut, 2, L, 16, 24, 0, 2, 0, CASE_TIES | CASE_DEGENERATE | dtype),                 \
         ROW(shortcut, 1, L, 16, 16, 0, 3, 0, CASE_TIES | CASE_DEGENERATE | dtype),
 
@@ -101,7 +125,16 @@
         ROW(act_conv, 2, L, C, C, 16, S, C / 16, CASE_SWISH | CASE_PACKED | dtype),                \
         ROW(act_conv, 2, L, C, C, 1, 1, 1,                                                         \
             CASE_SWISH | CASE_PACKED | CASE_BRANCH | CASE_Y_MEAN | dtype),                         \
-        ROW(shortcut, 2, L, C, C, 0, S, 0, dtype),
+        ROW(shortcut, 2, L, C, C, 0, S, 0, CASE_STATS | dtype),
+
+/* The gradients of such a block's convolutions with normalisation: the last, the grouped one, the first. */
+#define NORMS_AT(L, C, S, dtype)                                                                   \
+    ROW(act_conv, 2, L, C, C, 1, 1, 1,                                                             \
+        CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_SUMS | CASE_BRANCH | CASE_Y_MEAN | dtype),     \
+        ROW(act_conv, 2, L, C, C, 16, S, C / 16,                                                   \
+            CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_SUMS | BEHIND | dtype),                    \
+        ROW(act_conv, 2, L, C, C, 1, 1, 1,                                                         \
+            CASE_SWISH | CASE_FOLD | CASE_PACKED | CASE_SUMS | BEHIND | dtype),
 
 /* The network's real shapes at 12 x 5000: what it reads, the stem with 12 leads and with one, all blocks, and the
  * widest change of channels. */
@@ -112,8 +145,15 @@
         BLOCK_AT(2500, 16, 2, dtype) BLOCK_AT(1250, 32, 2, dtype) BLOCK_AT(1250, 32, 1, dtype)     \
             BLOCK_AT(625, 64, 2, dtype) BLOCK_AT(313, 64, 2, dtype) BLOCK_AT(157, 160, 2, dtype)   \
                 BLOCK_AT(79, 160, 2, dtype) BLOCK_AT(40, 160, 2, dtype)                            \
-                    BLOCK_AT(20, 400, 1, dtype)                                                    \
-                        ROW(act_conv, 2, 625, 64, 160, 1, 1, 1, CASE_SWISH | CASE_SIDE | dtype),   \
+                    BLOCK_AT(20, 400, 1, dtype) NORMS_AT(313, 64, 1, dtype)                        \
+                        NORMS_AT(79, 160, 2, dtype) NORMS_AT(20, 400, 1, dtype)                    \
+                            ROW(act_conv, 2, 20, 400, 432, 1, 1, 1,                                \
+                                CASE_SWISH | CASE_FOLD | CASE_SUMS | BEHIND | dtype),              \
+        ROW(act_conv, 2, 20, 432, 448, 1, 1, 1,                                                    \
+            CASE_SWISH | CASE_FOLD | CASE_SUMS | BEHIND | dtype),                                  \
+        ROW(act_conv, 2, 79, 160, 400, 1, 1, 1,                                                    \
+            CASE_SWISH | CASE_FOLD | CASE_SUMS | BEHIND | dtype),                                  \
+        ROW(act_conv, 2, 625, 64, 160, 1, 1, 1, CASE_SWISH | CASE_SIDE | dtype),                   \
         ROW(shortcut, 2, 313, 64, 160, 0, 2, 0, dtype),
 
 #define ALL_IN(dtype)                                                                              \
@@ -143,9 +183,10 @@ const struct op_case *cases_table(size_t *n) {
     return rows;
 }
 
-static const char *const flag_names[] = {
-    "fold",  "swish", "drop",    "add",     "in-place", "plain",      "stats",  "ymean",  "frozen",
-    "no-dn", "ties",  "extreme", "variant", "bf16",     "degenerate", "packed", "branch", "side"};
+static const char *const flag_names[] = {"fold",   "swish",   "drop",    "add",    "in-place",
+                                         "plain",  "stats",   "ymean",   "frozen", "no-dn",
+                                         "ties",   "extreme", "variant", "bf16",   "degenerate",
+                                         "packed", "branch",  "side",    "behind", "sums"};
 
 static void append(char *label, size_t n, const char *text, int value) {
     size_t used = 0;

@@ -30,7 +30,7 @@ enum case_flag {
     CASE_PLAIN =
         1 << 5, /* optional pointers NULL: conv's bias and db, shortcut's gate, norm's running
                                 statistics, loss's column scale and dlogits */
-    CASE_STATS = 1 << 6,  /* act_conv: mean and var asked for */
+    CASE_STATS = 1 << 6,  /* act_conv, shortcut: mean and var asked for */
     CASE_Y_MEAN = 1 << 7, /* act_conv: y_mean asked for */
     CASE_FROZEN = 1 << 8, /* weights' gradients not wanted */
     CASE_NO_DN = 1 << 9,  /* act_conv: input's gradient not wanted */
@@ -42,7 +42,9 @@ enum case_flag {
     CASE_DEGENERATE = 1 << 14, /* differences in float mean nothing here: no gradient check */
     CASE_PACKED = 1 << 15,     /* act_conv: weights packed before */
     CASE_BRANCH = 1 << 16,     /* act_conv: a gate and, by Y_MEAN, a mean behind it */
-    CASE_SIDE = 1 << 17        /* act_conv: a shortcut beside it */
+    CASE_SIDE = 1 << 17,       /* act_conv, norm: a shortcut beside it */
+    CASE_BEHIND = 1 << 18,     /* act_conv: a normalisation behind it */
+    CASE_SUMS = 1 << 19        /* act_conv: the sums of the normalisation before it asked for */
 };
 
 struct op_family;
@@ -91,12 +93,12 @@ struct case_buffer {
     size_t n_factors;  /* output with a `product`: numbers act(x) of the whole case */
     double beside;     /* output: bound of what an entry adds inside itself to a number that it hands on */
     int hands_on;      /* output: the entry hands on a number inside itself, unrounded if it likes */
-    int mean_of;       /* output: index of the bf16 buffer that it is the mean or variance of, or CASE_NONE */
+    int mean_of;       /* output: index of the bf16 buffer that it is the mean, variance or sum of, or CASE_NONE */
     size_t mean_rows;  /* how many elements of that buffer go into one of this */
-    int mean_power;    /* 1: mean, 2: variance */
+    int mean_power;    /* 1: mean, 2: variance, 0: sum of products with numbers of [-1, 1] */
 };
 
-#define CASE_MAX_BUFFERS 24
+#define CASE_MAX_BUFFERS 32
 
 struct case_plan {
     struct case_buffer buffer[CASE_MAX_BUFFERS];

@@ -74,8 +74,9 @@ static struct tolerance tolerance_of(const struct case_run *oracle, int at, doub
         t.nmse += COMPARE_NMSE_BF16;
     }
     if (b->mean_of != CASE_NONE) {
-        const double y = size_of(oracle, b->mean_of), mean = COMPARE_ULP * y;
-        t.fixed += (b->mean_power == 2 ? 2 * y : 1) * mean / sqrt((double)b->mean_rows);
+        const double y = size_of(oracle, b->mean_of), rows = (double)b->mean_rows;
+        const double mean = COMPARE_ULP * y / sqrt(rows);
+        t.fixed += b->mean_power == 2 ? 2 * y * mean : b->mean_power == 1 ? mean : rows * mean;
         t.nmse += COMPARE_NMSE_BF16;
     }
     return t;

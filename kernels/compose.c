@@ -58,8 +58,9 @@ size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws) {
 static size_t compose_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                               int packed, int backward) {
     (void)packed;
-    const struct ops_blc y = {s.B, s.Lout, s.Cout};
-    return ops_compose_conv_ws(dtype, s, backward, table_of(dev)->norm_ws(dev, y));
+    const struct ops *t = table_of(dev);
+    const struct ops_blc x = {s.B, s.Lin, s.Cin}, y = {s.B, s.Lout, s.Cout};
+    return ops_compose_conv_ws(dtype, s, backward, larger(t->norm_ws(dev, x), t->norm_ws(dev, y)));
 }
 
 static size_t compose_linear_ws(struct ops_dev *dev, int M, int K, int N) {
@@ -90,14 +91,19 @@ static enum ecg_status pack_nothing(struct ops_dev *dev, enum ops_dtype dtype, s
     return ECG_OK;
 }
 
-enum ecg_status ops_compose_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                   const struct ops_branch *branch, const void **dy,
-                                   struct ops_ws *ws) {
+enum ecg_status ops_compose_at_y(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                 const struct ops_branch *branch, const struct ops_behind *behind,
+                                 const void **dy, struct ops_ws *ws) {
+    const struct ops *t = table_of(dev);
+    const struct ops_blc out = {s.B, s.Lout, s.Cout};
+    if (behind) {
+        TRY(t->norm_dx(dev, dtype, out, behind->y, *dy, behind->norm, NULL, behind->at_y));
+        *dy = behind->at_y;
+    }
     if (!branch) return ECG_OK;
     void *dh = take(ws, out_bytes(dtype, s));
     if (!dh) return too_small("act_conv_bwd", *ws);
-    TRY(table_of(dev)->branch_bwd(dev, dtype, (struct ops_blc){s.B, s.Lout, s.Cout}, *dy,
-                                  branch->gate, branch->dm, dh));
+    TRY(t->branch_bwd(dev, dtype, out, *dy, branch->gate, branch->dm, dh));
     *dy = dh;
     return ECG_OK;
 }
@@ -124,15 +130,16 @@ static enum ecg_status compose_act_conv_bwd(struct ops_dev *dev, enum ops_dtype 
                                             struct ops_conv s, const struct ops_act *act,
                                             const void *x, const float *w, const void *packed,
                                             const void *dy, const struct ops_branch *branch,
-                                            float *dw, float *db, const struct ops_side *side,
-                                            void *dn, struct ops_ws ws) {
+                                            const struct ops_behind *behind, float *dw, float *db,
+                                            const struct ops_side *side, void *dn,
+                                            const struct ops_norm *norm, struct ops_ws ws) {
     const struct ops *t = table_of(dev);
     const struct ops_blc in = {s.B, s.Lin, s.Cin};
     void *a = take(&ws, in_bytes(dtype, s)); /* (B, Lin, Cin): first act(x), then its gradient */
     (void)packed;
     if (!a) return too_small("act_conv_bwd", ws);
 
-    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
+    TRY(ops_compose_at_y(dev, dtype, s, branch, behind, &dy, &ws));
     if (dw) {
         TRY(t->act_fwd(dev, dtype, in, act, x, a));
         TRY(t->conv_bwd_w(dev, dtype, s, a, dy, dw, db, ws));
@@ -140,7 +147,17 @@ static enum ecg_status compose_act_conv_bwd(struct ops_dev *dev, enum ops_dtype 
     if (!dn) return ECG_OK;
     TRY(t->conv_bwd_x(dev, dtype, s, dy, w, a, ws));
     if (side) TRY(t->shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
-    return t->act_bwd(dev, dtype, in, act, x, a, side != NULL, dn);
+    TRY(t->act_bwd(dev, dtype, in, act, x, a, side != NULL, dn));
+    return norm ? t->norm_sums(dev, dtype, in, x, dn, norm, ws) : ECG_OK;
+}
+
+static enum ecg_status compose_tail_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                        int Li, int Ci, int S, const void *h, const float *gate,
+                                        const void *x, void *y, float *mean, float *var,
+                                        struct ops_ws ws) {
+    const struct ops *t = table_of(dev);
+    TRY(t->shortcut_fwd(dev, dtype, s, Li, Ci, S, h, gate, x, y));
+    return mean ? t->norm_stats(dev, dtype, s, y, mean, var, ws) : ECG_OK;
 }
 
 static enum ecg_status compose_se_fwd(struct ops_dev *dev, int B, int C, int H, const float *m,
@@ -187,6 +204,7 @@ void ops_compose(struct ops *t) {
     if (!t->conv_pack) t->conv_pack = pack_nothing;
     if (!t->act_conv_fwd) t->act_conv_fwd = compose_act_conv_fwd;
     if (!t->act_conv_bwd) t->act_conv_bwd = compose_act_conv_bwd;
+    if (!t->tail_fwd) t->tail_fwd = compose_tail_fwd;
     if (!t->se_fwd) t->se_fwd = compose_se_fwd;
     if (!t->se_bwd) t->se_bwd = compose_se_bwd;
 }

@@ -105,6 +105,23 @@ struct ops_upload {
 /* Calls that a backend has recorded (run); opaque. */
 struct ops_graph;
 
+/* A normalisation by batch statistics, n = (x - mean)*rstd*gamma + beta, rstd = 1/sqrt(var + eps), on the way back: from dn,
+ * the gradient at n, norm_sums makes k over all rows, and norm_dx with it the gradient at x, element by element:
+ * k[0]*dn + k[1]*(x - mean) + k[2]. */
+struct ops_norm {
+    const float *mean, *var, *gamma; /* (C) */
+    double eps;
+    float *k;              /* (3, C) = */
+    float *dgamma, *dbeta; /* (C) += */
+};
+
+/* What a normalisation behind a convolution makes of dy, then the gradient at n: that at y is norm_dx(y, dy). */
+struct ops_behind {
+    const struct ops_norm *norm; /* its mean and k are used */
+    const void *y;               /* of dy's shape */
+    void *at_y;                  /* room for the gradient at y, left undefined; may be dy itself */
+};
+
 enum ops_normalize { OPS_NORM_RECORD, OPS_NORM_LEAD, OPS_NORM_NONE };
 
 /* Losses per known entry; z a logit, t its target, p = sigmoid(z). Unknown: label 255, target NaN. kernels/loss.h has
@@ -210,12 +227,16 @@ struct ops {
                                  const float *gamma, const float *beta, double eps, float *scale,
                                  float *shift, float *running_mean, float *running_var,
                                  double momentum, double rows);
-    /* Through training-mode normalisation n = (x-mean)*rstd*gamma + beta, given dn: dgamma +=, dbeta +=,
-     * dx = gamma*rstd*(dn - mean(dn) - xhat*mean(dn*xhat)) (`add`: dx +=). dx == dn is allowed when !add. */
-    enum ecg_status (*norm_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                                const void *x, const void *dn, const float *mean, const float *var,
-                                const float *gamma, double eps, int add, void *dx, float *dgamma,
-                                float *dbeta, struct ops_ws ws);
+    /* The sums of `norm` from the gradient dn at n: with xhat = (x - mean)*rstd, dgamma += sum dn*xhat, dbeta += sum dn, and k
+     * such that dx = gamma*rstd*(dn - mean(dn) - xhat*mean(dn*xhat)). */
+    enum ecg_status (*norm_sums)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                 const void *x, const void *dn, const struct ops_norm *norm,
+                                 struct ops_ws ws);
+    /* dx = k[0]*dn + k[1]*(x - mean) + k[2], of `norm` mean and k alone; `side` (or NULL) adds shortcut_bwd(x, side->dy).
+     * dx == dn is allowed without side. */
+    enum ecg_status (*norm_dx)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                               const void *x, const void *dn, const struct ops_norm *norm,
+                               const struct ops_side *side, void *dx);
 
     /* a = act(x), see struct ops_act; a == x allowed. */
     enum ecg_status (*act_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
@@ -303,15 +324,22 @@ struct ops {
                                     const struct ops_act *act, const void *x, const float *w,
                                     const void *packed, const float *b, void *y, float *mean,
                                     float *var, float *y_mean, struct ops_ws ws);
-    /* Backward of the same. `branch` (or NULL) stands between dy and y: the gradient at y is branch_bwd(dy). dw +=,
-     * db +=; dn = act_bwd(conv_bwd_x(gradient at y)), and `side` (or NULL; only where act has no scale, dn
-     * being the gradient at x) adds shortcut_bwd(x, side->dy) to it; dn NULL: not wanted; dw NULL: weights frozen, not wanted (db
-     * too). packed: w packed with `backward`, or NULL. */
+    /* Backward of the same. `branch` or `behind` (or neither) stands between dy and y: the gradient at y is branch_bwd(dy) or
+     * norm_dx(y, dy). dw +=, db +=; dn = act_bwd(conv_bwd_x(gradient at y)), and `side` (or NULL; only where act has no scale, dn
+     * being the gradient at x) adds shortcut_bwd(x, side->dy) to it; `norm` (or NULL; with dn only): the normalisation behind act's scale,
+     * norm_sums(x, dn). dn NULL: not wanted; dw NULL: weights frozen, not wanted (db too). packed: w packed with `backward`, or NULL. */
     enum ecg_status (*act_conv_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                     const struct ops_act *act, const void *x, const float *w,
                                     const void *packed, const void *dy,
-                                    const struct ops_branch *branch, float *dw, float *db,
-                                    const struct ops_side *side, void *dn, struct ops_ws ws);
+                                    const struct ops_branch *branch,
+                                    const struct ops_behind *behind, float *dw, float *db,
+                                    const struct ops_side *side, void *dn,
+                                    const struct ops_norm *norm, struct ops_ws ws);
+
+    /* The end of a block: shortcut_fwd, and on the way out mean, var (C): norm_stats of y, =; both or none. ws: norm_ws(s). */
+    enum ecg_status (*tail_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li,
+                                int Ci, int S, const void *h, const float *gate, const void *x,
+                                void *y, float *mean, float *var, struct ops_ws ws);
 
     /* Squeeze and excitation: gate = sigmoid(fc2(swish(fc1(m)))), m(B,C), hidden H. z(B,H) keeps fc1's output
      * for backward. w1 (H,C), w2 (C,H). */
@@ -333,10 +361,11 @@ struct ops {
 void ops_compose(struct ops *t);
 size_t ops_compose_conv_ws(enum ops_dtype dtype, struct ops_conv s, int backward, size_t primitives_ws);
 size_t ops_compose_se_ws(int B, int C, int H, size_t linear_ws);
-/* The gradient at y in memory from the front of ws where there is a branch, else dy itself. */
-enum ecg_status ops_compose_branch(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
-                                   const struct ops_branch *branch, const void **dy,
-                                   struct ops_ws *ws);
+/* *dy becomes the gradient at y: with a branch in memory from the front of ws, with a normalisation behind in the memory that
+ * comes with it, else as it is. */
+enum ecg_status ops_compose_at_y(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
+                                 const struct ops_branch *branch, const struct ops_behind *behind,
+                                 const void **dy, struct ops_ws *ws);
 
 const struct ops *ops_ref(void); /* kernels/ref: naive loops, double sums, the oracle */
 const struct ops *ops_cpu(void); /* kernels/cpu: the embedded default */

@@ -191,7 +191,8 @@ static void normalisation(void) {
     const struct ops_blc s = {3, 17, 5};
     enum { X, DN, DX, N_PAIRS };
     struct pair p[N_PAIRS];
-    float mean[2][5], var[2][5], dgamma[2][5] = {{0}}, dbeta[2][5] = {{0}};
+    float mean[2][5], var[2][5], k[2][15], dgamma[2][5] = {{0}}, dbeta[2][5] = {{0}};
+    struct ops_norm norm[2];
     const struct ops *ref = ops_ref();
     struct ops_dev *dev = NULL;
 
@@ -201,16 +202,20 @@ static void normalisation(void) {
     CHECK_OK(ref->norm_stats(dev, OPS_BF16, s, p[X].h, mean[1], var[1], no_ws));
     check_equal(mean[0], mean[1], 5, "mean");
     check_equal(var[0], var[1], 5, "var");
-    for (int add = 1; add >= 0; add--) {
-        struct pair *dx = &p[add ? DX : DN]; /* the second time in place */
-        CHECK_OK(ref->norm_bwd(dev, OPS_F32, s, p[X].f, p[DN].f, mean[0], var[0], scales, 1e-5, add,
-                               dx->f, dgamma[0], dbeta[0], no_ws));
-        CHECK_OK(ref->norm_bwd(dev, OPS_BF16, s, p[X].h, p[DN].h, mean[1], var[1], scales, 1e-5,
-                               add, dx->h, dgamma[1], dbeta[1], no_ws));
-        check_rounded(dx, add ? "dx, added to" : "dx in place");
-        check_equal(dgamma[0], dgamma[1], 5, "dgamma");
-        check_equal(dbeta[0], dbeta[1], 5, "dbeta");
+    for (int i = 0; i < 2; i++) {
+        norm[i] = (struct ops_norm){mean[i], var[i], scales, 1e-5, k[i], dgamma[i], dbeta[i]};
     }
+    CHECK_OK(ref->norm_sums(dev, OPS_F32, s, p[X].f, p[DN].f, &norm[0], no_ws));
+    CHECK_OK(ref->norm_sums(dev, OPS_BF16, s, p[X].h, p[DN].h, &norm[1], no_ws));
+    check_equal(k[0], k[1], 15, "k");
+    check_equal(dgamma[0], dgamma[1], 5, "dgamma");
+    check_equal(dbeta[0], dbeta[1], 5, "dbeta");
+    CHECK_OK(ref->norm_dx(dev, OPS_F32, s, p[X].f, p[DN].f, &norm[0], NULL, p[DX].f));
+    CHECK_OK(ref->norm_dx(dev, OPS_BF16, s, p[X].h, p[DN].h, &norm[1], NULL, p[DX].h));
+    check_rounded(&p[DX], "dx");
+    CHECK_OK(ref->norm_dx(dev, OPS_F32, s, p[X].f, p[DN].f, &norm[0], NULL, p[DN].f));
+    CHECK_OK(ref->norm_dx(dev, OPS_BF16, s, p[X].h, p[DN].h, &norm[1], NULL, p[DN].h));
+    check_rounded(&p[DN], "dx in place");
     ref->close(dev);
     free_pairs(p, N_PAIRS);
 }
@@ -299,8 +304,8 @@ static void composed(void) {
     check_equal(mean[0], mean[1], 4, "mean");
     check_equal(var[0], var[1], 4, "var");
     check_equal(m[0], m[1], 8, "y_mean");
-    CHECK_OK(ref->act_conv_bwd(dev, OPS_BF16, s, &act, p[X].h, w.f, NULL, p[Y].h, NULL, dw[0],
-                               db[0], NULL, p[DN].h, ws));
+    CHECK_OK(ref->act_conv_bwd(dev, OPS_BF16, s, &act, p[X].h, w.f, NULL, p[Y].h, NULL, NULL, dw[0],
+                               db[0], NULL, p[DN].h, NULL, ws));
     CHECK_OK(ref->conv_bwd_w(dev, OPS_BF16, s, p[A].h, p[Y].h, dw[1], db[1], no_ws));
     CHECK_OK(ref->conv_bwd_x(dev, OPS_BF16, s, p[Y].h, w.f, p[A].h, no_ws));
     CHECK_OK(ref->act_bwd(dev, OPS_BF16, in, &act, p[X].h, p[A].h, 0, p[DN2].h));

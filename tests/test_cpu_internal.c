@@ -105,8 +105,8 @@ static struct result run_conv(const struct ops *ops, struct ops_dev *dev, struct
     CHECK_OK(
         ops->act_conv_fwd(dev, OPS_F32, s, &act, x, w, NULL, b, r.y, r.mean, r.var, r.y_mean, ws));
     memset(ws.p, 0xff, ws.n);
-    CHECK_OK(
-        ops->act_conv_bwd(dev, OPS_F32, s, &act, x, w, NULL, dy, NULL, r.dw, r.db, NULL, r.dn, ws));
+    CHECK_OK(ops->act_conv_bwd(dev, OPS_F32, s, &act, x, w, NULL, dy, NULL, NULL, r.dw, r.db, NULL,
+                               r.dn, NULL, ws));
     float *const mine[] = {x, w, b, dy, scale, shift, ws.p};
     for (size_t i = 0; i < sizeof mine / sizeof *mine; i++) free(mine[i]);
     return r;
@@ -204,8 +204,10 @@ static void run_rest(struct ops_dev *dev, float *out, size_t *n_out) {
     memset(out, 0, 4 * C * sizeof *out);
     p += 4 * C;
     CHECK_OK(ops->norm_stats(dev, OPS_F32, s, x, mean, var, ws));
-    CHECK_OK(
-        ops->norm_bwd(dev, OPS_F32, s, x, y, mean, var, vectors, 1e-5, 0, p, dgamma, dbeta, ws));
+    const struct ops_norm norm = {mean, var, vectors, 1e-5, p, dgamma, dbeta};
+    CHECK_OK(ops->norm_sums(dev, OPS_F32, s, x, y, &norm, ws));
+    p += 3 * C;
+    CHECK_OK(ops->norm_dx(dev, OPS_F32, s, x, y, &norm, NULL, p));
     p += N;
     CHECK_OK(ops->mean_fwd(dev, OPS_F32, s, x, p));
     p += B * C;

@@ -4,7 +4,7 @@
  *
  * Variance: each chunk sums squares about its own mean, so that a mean far from zero costs no digits; the
  * total about the common mean adds n_q (mean_q - mean)^2 of every chunk (Chan, Golub and LeVeque 1983).
- * Backward, with xhat = (x - mean) rstd, sum = sum of dn, dot = sum of dn (x - mean):
+ * Backward, with sum = sum of dn, dot = sum of dn (x - mean):
  *     dgamma += dot rstd,  dbeta += sum,
  *     dx = gamma rstd (dn - sum / R - (x - mean) rstd^2 dot / R). */
 #include "kernels/cpu/cpu.h"
@@ -20,10 +20,10 @@ struct norm {
     size_t rows, n_chunks;
     enum ops_dtype dtype;
     const void *x, *dn;
-    const float *mean;  /* (C), backward */
-    double *a, *b;      /* (n_chunks, C): sum of x and of squares; backward: sum and dot */
-    float *chunk_mean;  /* (n_chunks, C), forward */
-    float *coefficient; /* (3, C): of dn, of x - mean, constant; backward */
+    const float *mean; /* (C), backward */
+    double *a, *b;     /* (n_chunks, C): sum of x and of squares; backward: sum and dot */
+    float *chunk_mean; /* (n_chunks, C), forward */
+    const float *k;    /* (3, C): of dn, of x - mean, constant; backward */
     int add;
     void *dx;
 };
@@ -41,7 +41,6 @@ static void carve(struct norm *j, struct arena *arena) {
     j->a = arena_carve(arena, n * sizeof(double));
     j->b = arena_carve(arena, n * sizeof(double));
     j->chunk_mean = arena_carve(arena, n * sizeof(float));
-    j->coefficient = arena_carve(arena, 3 * (size_t)j->C * sizeof(float));
 }
 
 size_t cpu_norm_ws(struct ops_dev *dev, struct ops_blc s) {
@@ -140,7 +139,7 @@ static void dx_task(void *context, size_t q, int worker) {
     const struct cpu_part rows = cpu_part(j->rows, j->n_chunks, q);
     const size_t C = (size_t)j->C;
     const int64_t start = (int64_t)(rows.from * C);
-    const float *k = j->coefficient;
+    const float *k = j->k;
     (void)worker;
     j->dev->level->affine_rows(j->dtype == OPS_BF16, (int)(rows.to - rows.from), j->C,
                                cpu_at(j->dtype, j->dn, start), cpu_at(j->dtype, j->x, start),
@@ -148,34 +147,47 @@ static void dx_task(void *context, size_t q, int worker) {
                                cpu_out(j->dtype, j->dx, start));
 }
 
-enum ecg_status cpu_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                             const void *x, const void *dn, const float *mean, const float *var,
-                             const float *gamma, double eps, int add, void *dx, float *dgamma,
-                             float *dbeta, struct ops_ws ws) {
+enum ecg_status cpu_norm_sums(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, const void *dn, const struct ops_norm *norm,
+                              struct ops_ws ws) {
     struct arena arena;
-    TRY(cpu_check_blc("norm_bwd", dtype, s));
+    TRY(cpu_check_blc("norm_sums", dtype, s));
     struct norm j = plan(dev, s);
-    TRY(cpu_scratch("norm_bwd", ws, cpu_norm_ws(dev, s), &arena));
+    TRY(cpu_scratch("norm_sums", ws, cpu_norm_ws(dev, s), &arena));
     carve(&j, &arena);
     j.dtype = dtype;
     j.x = x;
     j.dn = dn;
-    j.mean = mean;
-    j.add = add;
-    j.dx = dx;
+    j.mean = norm->mean;
     cpu_run(dev, j.n_chunks, 4.0 * (double)j.rows * s.C, sums_task, &j);
     add_chunks(j.a, j.n_chunks, s.C);
     add_chunks(j.b, j.n_chunks, s.C);
 
     const double rows = (double)j.rows;
     for (int c = 0; c < s.C; c++) {
-        const double rstd = 1 / sqrt(var[c] + eps), a = gamma[c] * rstd;
-        j.coefficient[c] = (float)a;
-        j.coefficient[s.C + c] = (float)(-a * rstd * rstd * j.b[c] / rows);
-        j.coefficient[2 * s.C + c] = (float)(-a * j.a[c] / rows);
-        dgamma[c] = (float)(dgamma[c] + j.b[c] * rstd);
-        dbeta[c] = (float)(dbeta[c] + j.a[c]);
+        const double rstd = 1 / sqrt(norm->var[c] + norm->eps), a = norm->gamma[c] * rstd;
+        norm->k[c] = (float)a;
+        norm->k[s.C + c] = (float)(-a * rstd * rstd * j.b[c] / rows);
+        norm->k[2 * s.C + c] = (float)(-a * j.a[c] / rows);
+        norm->dgamma[c] = (float)(norm->dgamma[c] + j.b[c] * rstd);
+        norm->dbeta[c] = (float)(norm->dbeta[c] + j.a[c]);
     }
+    return ECG_OK;
+}
+
+enum ecg_status cpu_norm_dx(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                            const void *x, const void *dn, const struct ops_norm *norm,
+                            const struct ops_side *side, void *dx) {
+    TRY(cpu_check_blc("norm_dx", dtype, s));
+    if (side) TRY(cpu_shortcut_bwd(dev, dtype, side->s, s.L, s.C, side->S, x, side->dy, dx));
+    struct norm j = plan(dev, s);
+    j.dtype = dtype;
+    j.x = x;
+    j.dn = dn;
+    j.mean = norm->mean;
+    j.k = norm->k;
+    j.add = side != NULL;
+    j.dx = dx;
     cpu_run(dev, j.n_chunks, 4.0 * (double)j.rows * s.C, dx_task, &j);
     return ECG_OK;
 }

@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: MIT
- * The end of a Net1D block: the mean over time, and y = gate*h + expand(pool(x)) with the backward pass of each.
+ * Around the end of a Net1D block (tail.cu): the mean over time, and the backward pass of it, of the gate and of the
+ * shortcut.
  *
  * Elementwise kernels give a thread V neighbouring channels of one row. Means and the gate's gradient give a block 32
  * channels of one sample: 8 threads a channel, each every eighth row; the 8 sums are added in order. */
 #include "kernels/cuda/cuda.cuh"
 
-#include "kernels/cuda/element.cuh"
+#include "kernels/cuda/shortcut.cuh"
 
 #define THREADS 256
 #define LANES   8 /* rows at a time of a column sum */
-
-static enum ecg_status check_shortcut(const char *op, enum ops_dtype dtype, struct ops_blc s,
-                                      int Li, int Ci, int S) {
-    const struct ops_blc in = {s.B, Li, Ci};
-    TRY(cuda_check_blc(op, dtype, s));
-    TRY(cuda_check_blc(op, dtype, in));
-    if (S >= 1 && Ci <= s.C && s.L == (Li - 1) / S + 1) return ECG_OK;
-    return ecg_fail(ECG_ERR_FAIL, "cuda: %s: no such shape: (%d, %d, %d) from L %d, C %d, S %d", op,
-                    s.B, s.L, s.C, Li, Ci, S);
-}
 
 /* ------------------------------------------------------------------ means */
 
@@ -120,51 +111,6 @@ enum ecg_status cuda_branch_bwd(struct ops_dev *dev, enum ops_dtype dtype, struc
 
 /* ------------------------------------------------------------------ shortcut */
 
-/* A shortcut's shapes: output s, input (Li, Ci), c0 = (C - Ci) / 2 channels of zeros before. */
-struct shortcut {
-    struct ops_blc s;
-    int Li, Ci, S, c0;
-};
-
-/* Maxima of V channels c.. of x over window l of sample b, and where the first of each lies: -1 for a sample outside
- * the record, which is a zero. A NaN wins. */
-template <int BF16, int V>
-DEVICE void window_max(struct shortcut k, const void *x, int b, int l, int c, float best[V],
-                       int at[V]) {
-    const int first = l * k.S - (k.S - 1) / 2;
-    for (int j = 0; j < k.S; j++) {
-        const int i = first + j, inside = i >= 0 && i < k.Li;
-        float v[V] = {};
-        if (inside) load_some<BF16, V>(x, ((size_t)b * k.Li + i) * k.Ci + c, v);
-#pragma unroll
-        for (int q = 0; q < V; q++) {
-            if (j > 0 && (v[q] <= best[q] || best[q] != best[q])) continue;
-            best[q] = v[q];
-            at[q] = inside ? i : -1;
-        }
-    }
-}
-
-template <int BF16, int V>
-static __global__ void __launch_bounds__(THREADS)
-    shortcut_fwd_kernel(struct shortcut k, unsigned n, const void *h, const float *gate,
-                        const void *x, void *y) {
-    const unsigned t = blockIdx.x * THREADS + threadIdx.x;
-    if (t >= n) return;
-    const unsigned C = (unsigned)k.s.C / V, row = t / C, b = row / (unsigned)k.s.L;
-    const int c = (int)(t - row * C) * V, from = c - k.c0;
-    float v[V], pooled[V] = {}, g[V] = {};
-    int at[V];
-    load_some<BF16, V>(h, (size_t)t * V, v);
-    if (from >= 0 && from < k.Ci)
-        window_max<BF16, V>(k, x, (int)b, (int)(row - b * (unsigned)k.s.L), from, pooled, at);
-    if (gate) load_floats<V>(gate + (size_t)b * k.s.C + c, g);
-#pragma unroll
-    for (int j = 0; j < V; j++) v[j] = (gate ? g[j] * v[j] : v[j]) + pooled[j];
-    store_some<BF16, V>(y, (size_t)t * V, v);
-}
-
-/* Sample i of x lies in one window at most; it gets the window's gradient when it is the first maximum. */
 template <int BF16, int V>
 static __global__ void __launch_bounds__(THREADS)
     shortcut_bwd_kernel(struct shortcut k, unsigned n, const void *x, const void *dy, int add,
@@ -172,50 +118,21 @@ static __global__ void __launch_bounds__(THREADS)
     const unsigned t = blockIdx.x * THREADS + threadIdx.x;
     if (t >= n) return;
     const unsigned C = (unsigned)k.Ci / V, row = t / C, b = row / (unsigned)k.Li;
-    const int c = (int)(t - row * C) * V, i = (int)(row - b * (unsigned)k.Li),
-              l = (i + (k.S - 1) / 2) / k.S;
-    float d[V] = {}, best[V] = {};
-    int at[V];
-    if (l < k.s.L) {
-        load_some<BF16, V>(dy, ((size_t)b * k.s.L + l) * k.s.C + k.c0 + c, d);
-        if (k.S > 1) {
-            window_max<BF16, V>(k, x, (int)b, l, c, best, at);
-#pragma unroll
-            for (int j = 0; j < V; j++)
-                if (at[j] != i) d[j] = 0.0f;
-        }
-    }
+    const int c = (int)(t - row * C) * V;
+    float d[V], before[V];
+    shortcut_gradient<BF16, V>(k, x, dy, (int)b, (int)(row - b * (unsigned)k.Li), c, d);
     if (add) {
-        load_some<BF16, V>(dx, (size_t)t * V, best);
+        load_some<BF16, V>(dx, (size_t)t * V, before);
 #pragma unroll
-        for (int j = 0; j < V; j++) d[j] += best[j];
+        for (int j = 0; j < V; j++) d[j] += before[j];
     }
     store_some<BF16, V>(dx, (size_t)t * V, d);
-}
-
-enum ecg_status cuda_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                                  int Li, int Ci, int S, const void *h, const float *gate,
-                                  const void *x, void *y) {
-    TRY(check_shortcut("shortcut_fwd", dtype, s, Li, Ci, S));
-    const struct shortcut k = {s, Li, Ci, S, (s.C - Ci) / 2};
-    const int width = cuda_width(s.C, Ci, k.c0);
-    const unsigned n = (unsigned)(cuda_elements(s) / width);
-    const int blocks = cuda_blocks(n, THREADS);
-    if (dtype == OPS_F32 && width == 8)
-        LAUNCH((shortcut_fwd_kernel<0, 8>), blocks, THREADS, 0, dev->stream, k, n, h, gate, x, y);
-    else if (dtype == OPS_F32)
-        LAUNCH((shortcut_fwd_kernel<0, 1>), blocks, THREADS, 0, dev->stream, k, n, h, gate, x, y);
-    else if (width == 8)
-        LAUNCH((shortcut_fwd_kernel<1, 8>), blocks, THREADS, 0, dev->stream, k, n, h, gate, x, y);
-    else
-        LAUNCH((shortcut_fwd_kernel<1, 1>), blocks, THREADS, 0, dev->stream, k, n, h, gate, x, y);
-    return cuda_done_blc(dev, "shortcut_fwd", dtype, s);
 }
 
 static enum ecg_status launch_shortcut_bwd(struct ops_dev *dev, enum ops_dtype dtype,
                                            struct ops_blc s, int Li, int Ci, int S, const void *x,
                                            const void *dy, int add, void *dx) {
-    TRY(check_shortcut("shortcut_bwd", dtype, s, Li, Ci, S));
+    TRY(cuda_check_shortcut("shortcut_bwd", dtype, s, Li, Ci, S));
     const struct shortcut k = {s, Li, Ci, S, (s.C - Ci) / 2};
     const int width = cuda_width(s.C, Ci, k.c0);
     const struct ops_blc in = {s.B, Li, Ci};

@@ -149,7 +149,8 @@ static enum ecg_status squares(struct ops_dev *dev, enum ops_dtype dtype, size_t
     else
         LAUNCH((squares_kernel<1>), parts, THREADS, 0, dev->stream, n, a_part, a, b, dev->parts);
     TRY(cuda_done_n(dev, "comparing convolutions", n));
-    return cuda_take_scalar(dev, "comparing convolutions", parts, sum);
+    TRY(cuda_promise_scalar(dev, "comparing convolutions", parts, 0, sum));
+    return cuda_sync(dev);
 }
 
 /* Both ways' memory: inputs once, outputs twice. */
@@ -232,8 +233,8 @@ static enum ecg_status run(struct ops_dev *dev, const struct trial *t, enum conv
     if (!t->backward)
         return cuda_act_conv_fwd(dev, t->dtype, t->s, &t->act, t->x, t->w, t->packed, t->b, t->y[i],
                                  t->mean, t->var, NULL, t->ws);
-    return cuda_act_conv_bwd(dev, t->dtype, t->s, &t->act, t->x, t->w, t->packed, t->dy, NULL,
-                             t->dw[i], t->db, NULL, t->dn[i], t->ws);
+    return cuda_act_conv_bwd(dev, t->dtype, t->s, &t->act, t->x, t->w, t->packed, t->dy, NULL, NULL,
+                             t->dw[i], t->db, NULL, t->dn[i], NULL, t->ws);
 }
 
 /* A number that is none agrees with nothing. */

@@ -33,28 +33,31 @@ static enum ecg_status activate(struct ops_dev *dev, const char *op, enum ops_dt
     return ECG_OK;
 }
 
-/* What ops_compose_branch takes: the gradient at y. */
+/* What ops_compose_at_y takes: the gradient at y. */
 static size_t branch_bytes(enum ops_dtype dtype, struct ops_conv s) {
     return cuda_room((size_t)s.B * s.Lout * s.Cout * cuda_size(dtype));
 }
 
 static size_t custom_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
                         int backward) {
-    const struct ops_blc out = {s.B, s.Lout, s.Cout};
+    const struct ops_blc in = {s.B, s.Lin, s.Cin}, out = {s.B, s.Lout, s.Cout};
     const size_t a = cuda_room(act_bytes(dtype, s)), forward = a + cuda_norm_ws(dev, out);
-    const size_t general =
-        backward ? larger(forward, branch_bytes(dtype, s) + a + conv_general_ws(s)) : forward;
+    const size_t back =
+        larger(branch_bytes(dtype, s) + a + conv_general_ws(s), cuda_norm_ws(dev, in));
+    const size_t general = backward ? larger(forward, back) : forward;
     if (!conv_tensor_has(dev, dtype, s)) return general;
-    const size_t tensor = conv_tensor_ws(s, packed, backward);
+    const size_t tensor =
+        larger(conv_tensor_ws(s, packed, backward), backward ? cuda_norm_ws(dev, in) : 0);
     return packed ? tensor : larger(tensor, general);
 }
 
 static size_t vendor_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                         int backward) {
-    const struct ops_blc out = {s.B, s.Lout, s.Cout};
+    const struct ops_blc in = {s.B, s.Lin, s.Cin}, out = {s.B, s.Lout, s.Cout};
     const size_t forward = larger(conv_vendor_ws(dtype, s, 0), cuda_norm_ws(dev, out));
     if (!backward) return forward;
-    return larger(forward, branch_bytes(dtype, s) + conv_vendor_ws(dtype, s, 1));
+    const size_t back = branch_bytes(dtype, s) + conv_vendor_ws(dtype, s, 1);
+    return larger(forward, larger(back, cuda_norm_ws(dev, in)));
 }
 
 /* The shape is known now, and nothing has been launched that waits for it: the time for auto to try both ways. */
@@ -125,27 +128,36 @@ enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
 static enum ecg_status vendor_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                   const struct ops_act *act, const void *x, const float *w,
                                   const void *packed, const void *dy,
-                                  const struct ops_branch *branch, float *dw, float *db,
-                                  const struct ops_side *side, void *dn, struct ops_ws ws) {
+                                  const struct ops_branch *branch, const struct ops_behind *behind,
+                                  float *dw, float *db, const struct ops_side *side, void *dn,
+                                  const struct ops_norm *norm, struct ops_ws ws) {
     static const char *const op = "act_conv_bwd";
-    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
+    const struct ops_blc in = {s.B, s.Lin, s.Cin};
+    const struct ops_ws all = ws;
+    TRY(ops_compose_at_y(dev, dtype, s, branch, behind, &dy, &ws));
     if (dw) TRY(conv_vendor_bwd_w(dev, op, dtype, s, act, x, dy, dw, db, ws));
     if (!dn) return ECG_OK;
     if (side) TRY(cuda_shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
-    return conv_vendor_bwd_x(dev, op, dtype, s, dy, w, packed, act, x, side != NULL, dn, ws);
+    TRY(conv_vendor_bwd_x(dev, op, dtype, s, dy, w, packed, act, x, side != NULL, dn, ws));
+    return norm ? cuda_norm_sums(dev, dtype, in, x, dn, norm, all) : ECG_OK;
 }
 
 enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                   const struct ops_act *act, const void *x, const float *w,
                                   const void *packed, const void *dy,
-                                  const struct ops_branch *branch, float *dw, float *db,
-                                  const struct ops_side *side, void *dn, struct ops_ws ws) {
+                                  const struct ops_branch *branch, const struct ops_behind *behind,
+                                  float *dw, float *db, const struct ops_side *side, void *dn,
+                                  const struct ops_norm *norm, struct ops_ws ws) {
     TRY(cuda_check_conv("act_conv_bwd", dtype, s));
     if (conv_uses_vendor(dev, dtype, s, 1))
-        return vendor_bwd(dev, dtype, s, act, x, w, packed, dy, branch, dw, db, side, dn, ws);
+        return vendor_bwd(dev, dtype, s, act, x, w, packed, dy, branch, behind, dw, db, side, dn,
+                          norm, ws);
     if (conv_tensor_has(dev, dtype, s))
-        return conv_tensor_bwd(dev, s, act, x, w, packed, dy, branch, dw, db, side, dn, ws);
-    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
+        return conv_tensor_bwd(dev, s, act, x, w, packed, dy, branch, behind, dw, db, side, dn,
+                               norm, ws);
+    const struct ops_blc in = {s.B, s.Lin, s.Cin};
+    const struct ops_ws all = ws;
+    TRY(ops_compose_at_y(dev, dtype, s, branch, behind, &dy, &ws));
     if (dw) {
         const struct ops_act *through = act;
         const void *a = x;
@@ -155,5 +167,6 @@ enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, str
     }
     if (!dn) return ECG_OK;
     if (side) TRY(cuda_shortcut_bwd(dev, dtype, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
-    return conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, side != NULL, dn);
+    TRY(conv_general_bwd_x(dev, "act_conv_bwd", dtype, s, dy, w, act, x, side != NULL, dn));
+    return norm ? cuda_norm_sums(dev, dtype, in, x, dn, norm, all) : ECG_OK;
 }

@@ -205,6 +205,8 @@ struct backward {
     float *dw, *db;
     const struct ops_side *side; /* GEMM only: added by the kernel */
     void *dn;
+    const struct ops_norm *norm;     /* summed up by the kernel */
+    const struct ops_behind *behind; /* taken by the kernel */
 };
 
 static enum ecg_status bwd_gemm(struct ops_dev *dev, const struct backward *k, struct ops_ws ws) {
@@ -219,6 +221,8 @@ static enum ecg_status bwd_gemm(struct ops_dev *dev, const struct backward *k, s
     p.dw = k->dw;
     p.db = k->db;
     p.dn = (uint16_t *)k->dn;
+    p.norm = k->norm;
+    p.behind = k->behind;
     if (k->side) {
         p.side_dy = (const uint16_t *)k->side->dy;
         p.side_L = k->side->s.L;
@@ -231,10 +235,11 @@ static enum ecg_status bwd_gemm(struct ops_dev *dev, const struct backward *k, s
 
 static enum ecg_status bwd_taps(struct ops_dev *dev, struct backward k, struct ops_ws ws) {
     const char *back = (const char *)k.packed;
-    TRY(ops_compose_branch(dev, OPS_BF16, k.s, k.branch, &k.dy, &ws));
+    TRY(ops_compose_at_y(dev, OPS_BF16, k.s, k.branch, NULL, &k.dy, &ws));
     if (kind_of(k.s) == GCONV) {
         if (back) back += cuda_room(gconv_packed_bytes(k.s));
-        return gconv_bwd(k.s, k.act, k.x, back, k.dy, k.dw, k.db, k.dn, ws, dev->stream);
+        return gconv_bwd(k.s, k.act, k.x, back, k.dy, k.behind, k.dw, k.db, k.dn, k.norm, ws,
+                         dev->stream);
     }
     if (k.dw) TRY(stem_bwd_w(k.s, k.x, k.dy, k.dw, k.db, ws, dev->stream));
     return ECG_OK;
@@ -244,11 +249,32 @@ static enum ecg_status bwd_taps(struct ops_dev *dev, struct backward k, struct o
 static enum ecg_status stem_data(struct ops_dev *dev, struct backward k, const float *w,
                                  const struct ops_act *act, const void *x,
                                  const struct ops_side *side, void *dn, struct ops_ws ws) {
-    TRY(ops_compose_branch(dev, OPS_BF16, k.s, k.branch, &k.dy, &ws));
+    TRY(ops_compose_at_y(dev, OPS_BF16, k.s, k.branch, NULL, &k.dy, &ws));
     if (side)
         TRY(cuda_shortcut_bwd(dev, OPS_BF16, side->s, k.s.Lin, k.s.Cin, side->S, x, side->dy, dn));
     return conv_general_bwd_x(dev, "act_conv_bwd", OPS_BF16, k.s, k.dy, w, act, x, side != NULL,
                               dn);
+}
+
+/* Whether the kernels that make dn sum over it too. */
+static int sums_along(enum kind kind, const struct ops_act *act, const float *dw) {
+    return !(act->drop > 0) && (kind == GEMM || (kind == GCONV && dw));
+}
+
+/* Whether they take a normalisation behind on the way in, where the weights' gradients are wanted too. */
+static int takes_behind(const struct ops_dev *dev, struct ops_conv s) {
+    const struct gemm_conv gemm = {s.B, s.Lin, s.Cin, s.Cout};
+    return kind_of(s) == GCONV || (kind_of(s) == GEMM && gemm_has_behind(&dev->gpu, gemm));
+}
+
+/* dn from da, the gradient at act(x). */
+static enum ecg_status behind_dropout(struct ops_dev *dev, struct ops_conv s,
+                                      const struct ops_act *act, const void *x, const void *da,
+                                      const struct ops_side *side, void *dn) {
+    const struct ops_blc in = {s.B, s.Lin, s.Cin};
+    if (side)
+        TRY(cuda_shortcut_bwd(dev, OPS_BF16, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
+    return cuda_act_bwd(dev, OPS_BF16, in, act, x, da, side != NULL, dn);
 }
 
 static int gemm_takes(struct ops_conv s, const struct ops_side *side) {
@@ -257,13 +283,19 @@ static int gemm_takes(struct ops_conv s, const struct ops_side *side) {
 
 enum ecg_status conv_tensor_bwd(struct ops_dev *dev, struct ops_conv s, const struct ops_act *act,
                                 const void *x, const float *w, const void *packed, const void *dy,
-                                const struct ops_branch *branch, float *dw, float *db,
-                                const struct ops_side *side, void *dn, struct ops_ws ws) {
+                                const struct ops_branch *branch, const struct ops_behind *behind,
+                                float *dw, float *db, const struct ops_side *side, void *dn,
+                                const struct ops_norm *norm, struct ops_ws ws) {
     static const char *const op = "act_conv_bwd";
     const enum kind kind = kind_of(s);
     const struct ops_blc in = {s.B, s.Lin, s.Cin};
     const int drops = act->drop > 0;
-    struct backward k = {s, act, x, packed, dy, branch, dw, db, NULL, kind == STEM ? NULL : dn};
+    const struct ops_norm *along = dn && sums_along(kind, act, dw) ? norm : NULL;
+    const struct ops_ws all = ws;
+    const struct ops_behind *taken = dn && dw && takes_behind(dev, s) ? behind : NULL;
+    TRY(ops_compose_at_y(dev, OPS_BF16, s, NULL, taken ? NULL : behind, &dy, &ws));
+    struct backward k = {s,     act,  x, packed, dy, branch, dw, db, NULL, kind == STEM ? NULL : dn,
+                         along, taken};
 
     if (k.dn) TRY(get_packed(dev, op, s, w, 1, &k.packed, &ws));
     if (drops && k.dn) {
@@ -282,12 +314,11 @@ enum ecg_status conv_tensor_bwd(struct ops_dev *dev, struct ops_conv s, const st
     }
     TRY(cuda_done_conv(dev, op, OPS_BF16, s));
     if (!dn) return ECG_OK;
-    if (kind == STEM) return stem_data(dev, k, w, act, x, side, dn, ws);
-    if (!drops)
-        return side && !k.side ? cuda_shortcut_add(dev, OPS_BF16, side->s, s.Lin, s.Cin, side->S, x,
-                                                   side->dy, dn)
-                               : ECG_OK;
-    if (side)
-        TRY(cuda_shortcut_bwd(dev, OPS_BF16, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
-    return cuda_act_bwd(dev, OPS_BF16, in, act, x, k.dn, side != NULL, dn);
+    if (kind == STEM)
+        TRY(stem_data(dev, k, w, act, x, side, dn, ws));
+    else if (drops)
+        TRY(behind_dropout(dev, s, act, x, k.dn, side, dn));
+    else if (side && !k.side)
+        TRY(cuda_shortcut_add(dev, OPS_BF16, side->s, s.Lin, s.Cin, side->S, x, side->dy, dn));
+    return norm && !along ? cuda_norm_sums(dev, OPS_BF16, in, x, dn, norm, all) : ECG_OK;
 }

@@ -20,7 +20,8 @@ enum ecg_status conv_tensor_fwd(struct ops_dev *dev, struct ops_conv s, const st
                                 void *y, float *mean, float *var, float *y_mean, struct ops_ws ws);
 enum ecg_status conv_tensor_bwd(struct ops_dev *dev, struct ops_conv s, const struct ops_act *act,
                                 const void *x, const float *w, const void *packed, const void *dy,
-                                const struct ops_branch *branch, float *dw, float *db,
-                                const struct ops_side *side, void *dn, struct ops_ws ws);
+                                const struct ops_branch *branch, const struct ops_behind *behind,
+                                float *dw, float *db, const struct ops_side *side, void *dn,
+                                const struct ops_norm *norm, struct ops_ws ws);
 
 #endif

@@ -157,10 +157,12 @@ enum ecg_status cuda_norm_fold(struct ops_dev *dev, int C, const float *mean, co
                                const float *gamma, const float *beta, double eps, float *scale,
                                float *shift, float *running_mean, float *running_var,
                                double momentum, double rows);
-enum ecg_status cuda_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                              const void *x, const void *dn, const float *mean, const float *var,
-                              const float *gamma, double eps, int add, void *dx, float *dgamma,
-                              float *dbeta, struct ops_ws ws);
+enum ecg_status cuda_norm_sums(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                               const void *x, const void *dn, const struct ops_norm *norm,
+                               struct ops_ws ws);
+enum ecg_status cuda_norm_dx(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                             const void *x, const void *dn, const struct ops_norm *norm,
+                             const struct ops_side *side, void *dx);
 enum ecg_status cuda_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                              const struct ops_act *act, const void *x, void *a);
 enum ecg_status cuda_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
@@ -201,6 +203,11 @@ enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double
 size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
                     int backward);
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s);
+enum ecg_status cuda_tail_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s, int Li,
+                              int Ci, int S, const void *h, const float *gate, const void *x,
+                              void *y, float *mean, float *var, struct ops_ws ws);
+/* Of tail_fwd's statistics. */
+size_t cuda_tail_ws(struct ops_blc s);
 size_t cuda_conv_packed_bytes(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                               int backward);
 enum ecg_status cuda_conv_pack(struct ops_dev *dev, enum ops_dtype dtype, size_t n,
@@ -212,8 +219,9 @@ enum ecg_status cuda_act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, str
 enum ecg_status cuda_act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                   const struct ops_act *act, const void *x, const float *w,
                                   const void *packed, const void *dy,
-                                  const struct ops_branch *branch, float *dw, float *db,
-                                  const struct ops_side *side, void *dn, struct ops_ws ws);
+                                  const struct ops_branch *branch, const struct ops_behind *behind,
+                                  float *dw, float *db, const struct ops_side *side, void *dn,
+                                  const struct ops_norm *norm, struct ops_ws ws);
 enum ecg_status cuda_se_fwd(struct ops_dev *dev, int B, int C, int H, const float *m,
                             const float *w1, const float *b1, const float *w2, const float *b2,
                             float *z, float *gate, struct ops_ws ws);

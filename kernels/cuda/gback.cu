@@ -11,6 +11,7 @@
  * phases of 8 taps each.
  * Both: one kernel has the slabs of x and dy in shared memory and makes both gradients of them, 3 tensors moved for 5. */
 #include "kernels/cuda/gconv_back.cuh"
+#include "kernels/cuda/norm_parts.h"
 
 /* Rows of a sample that cover the inputs two by two. */
 static int n_pairs(struct ops_conv s) {
@@ -42,7 +43,8 @@ static enum ecg_status launch(const char *op, struct ops_conv s, int kind,
 }
 
 enum ecg_status gconv_bwd(struct ops_conv s, const struct ops_act *act, const void *x,
-                          const void *packed, const void *dy, float *dw, float *db, void *dn,
+                          const void *packed, const void *dy, const struct ops_behind *behind,
+                          float *dw, float *db, void *dn, const struct ops_norm *norm,
                           struct ops_ws ws, cudaStream_t stream) {
     static const char op[] = "act_conv_bwd";
     const int kind = !dn ? BACK_WEIGHTS : dw ? BACK_BOTH : BACK_DATA;
@@ -63,6 +65,14 @@ enum ecg_status gconv_bwd(struct ops_conv s, const struct ops_act *act, const vo
     const int n_splits = back_ctas(a.g, a.C, kind);
     a.weights = (float *)ws.p;
     a.bias = a.weights + (size_t)n_splits * a.C * GCONV_TAPS * 16;
+    a.mean = norm ? norm->mean : NULL;
+    if (behind) {
+        a.behind_y = (const uint16_t *)behind->y;
+        a.behind_mean = behind->norm->mean;
+        a.behind_k = behind->norm->k;
+    }
+    a.sums = (float2 *)(a.bias + (size_t)n_splits * a.C);
     TRY(launch(op, s, kind, a, stream));
+    if (norm) norm_finish_sums(s.B * s.Lin, n_splits, s.Cin, a.sums, norm, stream);
     return dw ? back_finish(op, s, n_splits, a.weights, a.bias, dw, db, stream) : ECG_OK;
 }

@@ -67,9 +67,11 @@ size_t gconv_bwd_ws(struct ops_conv s);
 /* dw += (16 G, 16, 16), db += (16 G) from act(x) and dy (B, Lout, Cout); dn (B, Lin, Cin) = the data gradient at
  * n = x*scale + shift: conv_bwd_x(dy) * swish'(n), not multiplied by scale. dw NULL: only dn (db NULL too); dn NULL: only
  * the weights' gradients; with both, one kernel reads x and dy once. db may be NULL. `packed`: gconv_pack's, backward;
- * unused without dn. x is unused for a dn without Swish. */
+ * unused without dn. x is unused for a dn without Swish. With both, behind (or
+ * NULL): norm_dx(y, dy) is read instead of dy; norm (or NULL): norm_sums(x, dn). */
 enum ecg_status gconv_bwd(struct ops_conv s, const struct ops_act *act, const void *x, const void *packed,
-                          const void *dy, float *dw, float *db, void *dn, struct ops_ws ws, cudaStream_t stream);
+                          const void *dy, const struct ops_behind *behind, float *dw, float *db, void *dn,
+                          const struct ops_norm *norm, struct ops_ws ws, cudaStream_t stream);
 
 size_t stem_bwd_ws(struct ops_conv s);
 /* dw += (Cout, Cin, 16), db += (Cout) or NULL */

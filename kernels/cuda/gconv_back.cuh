@@ -11,6 +11,7 @@
 #include "kernels/cuda/gconv_host.h"
 
 #include "kernels/cuda/gconv_slab.cuh"
+#include "kernels/cuda/row_sums.h"
 
 enum { BACK_THREADS = 256, BACK_WARPS = 8, BACK_TAPS = GCONV_TAPS / BACK_WARPS };
 
@@ -29,7 +30,12 @@ struct back_args {
     uint16_t *dn;        /* (B, Lin, C) */
     float *weights;      /* (gridDim.y, C/16, tap, 16 co, 16 ci), partial sums */
     float *bias;         /* (gridDim.y, C) */
-    int C;               /* Cout */
+    const uint16_t
+        *behind_y; /* as dy, or NULL: dy' = k[0]*dy + k[1]*(y - mean) + k[2] is the gradient at y */
+    const float *behind_mean, *behind_k; /* (C), (3, C) */
+    const float *mean;                   /* (C) of x where sums are wanted, or NULL */
+    float2 *sums; /* (gridDim.y, C): of dn and of dn*(x - mean), partial sums */
+    int C;        /* Cout */
     int n_stages; /* slabs in shared memory: 2 when there is room, so that the next tile comes while one is worked on */
 };
 
@@ -66,10 +72,15 @@ static constexpr __host__ __device__ int back_stage_bytes(struct gconv_rows g) {
                                     gconv_pitch(KIND == BACK_STEM ? 1 : GROUPS));
 }
 
-/* Shared memory before the stages: weights, fold, a row of zeros. */
+/* Floats of a channel: the fold, and for both gradients what a normalisation behind needs. */
+static constexpr __host__ __device__ int back_floats(int kind) {
+    return kind == BACK_BOTH ? 6 : 2;
+}
+
+/* Shared memory before the stages: weights, those floats, a row of zeros. */
 template <int GROUPS, int KIND> static constexpr __host__ __device__ int back_fixed_bytes(void) {
-    return (back_has_data(KIND) ? GROUPS * GCONV_GROUP_BYTES : 0) + GROUPS * 16 * 2 * 4 +
-           gconv_pitch(GROUPS);
+    return (back_has_data(KIND) ? GROUPS * GCONV_GROUP_BYTES : 0) +
+           GROUPS * 16 * back_floats(KIND) * 4 + gconv_pitch(GROUPS);
 }
 
 /* Begins to copy a tile's slabs, dy's and behind it x's. */
@@ -85,34 +96,105 @@ DEVICE void back_copy(const struct back_args &a, int tile, int channel0, char *s
         gconv_copy<STEP, GCONV_TAPS - STEP, GROUPS * 2, BACK_THREADS>(a.g, t, a.x, channel0, s_x);
 }
 
-/* Stores a warp's 16 rows of the data gradient: at stride 2 the inputs 2j - 7 + phase. */
-template <int STEP, int GROUPS>
+/* A normalisation behind: mean, k[0], k[1] and k[2] of the CTA's channels. */
+template <int GROUPS>
+DEVICE void back_load_behind(const struct back_args &a, int channel0, float *s_behind) {
+    constexpr int WIDTH = GROUPS * 16;
+    for (int i = (int)threadIdx.x; i < 4 * WIDTH; i += BACK_THREADS) {
+        const int c = channel0 + i % WIDTH, which = i / WIDTH;
+        s_behind[i] = which == 0 ? a.behind_mean[c] : a.behind_k[(which - 1) * a.C + c];
+    }
+}
+
+/* dy' of channels c, c+1. */
+DEVICE uint32_t back_behind_pair(const float *s_behind, int width, int c, uint32_t dy, uint32_t y) {
+    const float d[2] = {lo_bf16(dy), hi_bf16(dy)}, h[2] = {lo_bf16(y), hi_bf16(y)};
+    float v[2];
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+        const float *s = s_behind + c + k;
+        v[k] = s[width] * d[k] + s[2 * width] * (h[k] - s[0]) + s[3 * width];
+    }
+    return pack_bf16(v[0], v[1]);
+}
+
+/* The thread's own chunks of dy's slab become dy'; padding stays zero. Several loads of y are on their way at once. */
+template <int STEP, int GROUPS, int KIND>
+DEVICE void back_behind(const struct back_args &a, const struct gconv_tile &t, int channel0,
+                        const float *s_behind, char *s_dy) {
+    constexpr int AT_ONCE = 3, CHUNKS = GROUPS * 2, HALO = back_halo(STEP, KIND);
+    const int n = gconv_n_chunks<1, HALO, CHUNKS>(t);
+
+#pragma unroll 1
+    for (int i = (int)threadIdx.x; i < n; i += AT_ONCE * BACK_THREADS) {
+        uint4 y[AT_ONCE];
+        int offset[AT_ONCE], channel[AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            const struct gconv_chunk at =
+                gconv_chunk_at<1, HALO, CHUNKS>(a.g, t, a.dy, i + u * BACK_THREADS);
+            offset[u] = i + u * BACK_THREADS < n && at.is_inside ? at.offset : -1;
+            channel[u] = at.channel;
+            if (offset[u] >= 0)
+                y[u] = *(const uint4 *)(a.behind_y + at.row * a.C + channel0 + at.channel);
+        }
+#pragma unroll
+        for (int u = 0; u < AT_ONCE; u++) {
+            if (offset[u] < 0) continue;
+            uint4 *const p = (uint4 *)(s_dy + offset[u]);
+            const int c = channel[u];
+            uint4 v = *p;
+            v.x = back_behind_pair(s_behind, GROUPS * 16, c, v.x, y[u].x);
+            v.y = back_behind_pair(s_behind, GROUPS * 16, c + 2, v.y, y[u].y);
+            v.z = back_behind_pair(s_behind, GROUPS * 16, c + 4, v.z, y[u].z);
+            v.w = back_behind_pair(s_behind, GROUPS * 16, c + 6, v.w, y[u].w);
+            *p = v;
+        }
+    }
+}
+
+/* Stores a warp's 16 rows of the data gradient: at stride 2 the inputs 2j - 7 + phase. `own`: what each lane has of the
+ * normalisation's sums, row_sums of each group. */
+template <int STEP, int GROUPS, int KIND>
 DEVICE void back_store_data(const struct back_args &a, const struct gconv_tile &t, int channel0,
-                            int phase, float acc[GROUPS][2][4]) {
+                            int phase, float acc[GROUPS][2][4], float own[GROUPS]) {
     const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
+    const bool sums = KIND == BACK_BOTH && a.mean;
+    size_t at[2];
+    bool live[2];
 
 #pragma unroll
     for (int e = 0; e < 2; e++) {
         const int r = warp * 16 + e * 8 + (lane >> 2), segment = gconv_segment(a.g, t, r);
         const int row = t.l0 + r - segment * a.g.L;
         const int l = STEP == 1 ? row : 2 * row + phase - GCONV_PAD;
-        if (r >= t.n || l < 0 || l >= a.x.L) continue;
-        const size_t at = ((size_t)(t.b0 + segment) * a.x.L + l) * a.C;
+        live[e] = r < t.n && l >= 0 && l < a.x.L;
+        at[e] = ((size_t)(t.b0 + segment) * a.x.L + l) * a.C;
+    }
 #pragma unroll
-        for (int j = 0; j < GROUPS; j++) {
-            const int c = channel0 + j * 16 + (lane & 3) * 4;
+    for (int j = 0; j < GROUPS; j++) {
+        const int c = channel0 + j * 16 + (lane & 3) * 4;
+        struct row_sums s = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            if (!live[e]) continue;
             float v[4] = {acc[j][0][2 * e], acc[j][0][2 * e + 1], acc[j][1][2 * e],
-                          acc[j][1][2 * e + 1]};
-            gconv_times_slope(a.act, a.x.x, at + c, c, v); /* x itself: the slab holds act(x) */
-            gconv_store(a.dn + at + c, v);
+                          acc[j][1][2 * e + 1]},
+                  x[4] = {0, 0, 0, 0};
+            /* x itself: the slab holds act(x) */
+            if (a.act.swish || sums) gconv_load(a.x.x + at[e] + c, x);
+            if (a.act.swish) gconv_times_slope(a.act, x, c, v);
+            gconv_store(a.dn + at[e] + c, v);
+            if (sums) row_sums_add(&s, v, x, a.mean + c);
         }
+        if (sums) own[j] += row_sums_over(s);
     }
 }
 
 /* The data gradient of a tile: each warp 16 rows, all groups of the CTA. */
 template <int STEP, int GROUPS, int KIND>
 DEVICE void back_data(const struct back_args &a, const struct gconv_tile &t, int channel0,
-                      const char *s_weights, const char *s_dy) {
+                      const char *s_weights, const char *s_dy, float own[GROUPS]) {
     constexpr int HALO = back_halo(STEP, KIND), PITCH = gconv_pitch(GROUPS);
     const int lane = (int)threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
     const uint4 *weights = (const uint4 *)s_weights + lane;
@@ -137,7 +219,7 @@ DEVICE void back_data(const struct back_args &a, const struct gconv_tile &t, int
                 mma_bf16(acc[j][1], rows, w.z, w.w);
             }
         }
-        back_store_data<STEP, GROUPS>(a, t, channel0, phase, acc);
+        back_store_data<STEP, GROUPS, KIND>(a, t, channel0, phase, acc, own);
     }
 }
 
@@ -204,6 +286,21 @@ DEVICE void back_store_weights(const struct back_args &a, const float acc[GROUPS
     }
 }
 
+/* A CTA's partial sums of the normalisation: the warps' in their order. */
+template <int GROUPS>
+DEVICE void back_store_sums(const struct back_args &a, int channel0, const float own[GROUPS],
+                            float *s_own) {
+    const int tid = (int)threadIdx.x, lane = tid & 31, warp = tid >> 5;
+
+    for (int j = 0; j < GROUPS; j++) s_own[(warp * GROUPS + j) * 32 + lane] = own[j];
+    __syncthreads();
+    if (tid >= GROUPS * 32) return;
+    const int c = channel0 + warp * 16 + (lane & 3) * 4 + row_sums_channel(lane); /* warp: group */
+    float sum = 0;
+    for (int w = 0; w < BACK_WARPS; w++) sum += s_own[w * GROUPS * 32 + tid];
+    ((float *)(a.sums + (size_t)blockIdx.y * a.C + c))[row_sums_is_dot(lane)] = sum;
+}
+
 /* Grid: (C / 16 / GROUPS, splits), 256 threads. A CTA owns 16*GROUPS channels of every gridDim.y-th tile, and the split of
  * the weights' gradients that these tiles make. */
 template <int STEP, int GROUPS, int KIND>
@@ -212,11 +309,13 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
     constexpr bool HAS_DATA = back_has_data(KIND), HAS_WEIGHTS = KIND != BACK_DATA;
     DYN_SHARED(char, s_weights);
     float *const s_fold = (float *)(s_weights + (HAS_DATA ? GROUPS * GCONV_GROUP_BYTES : 0));
-    char *const s_zero = (char *)(s_fold + GROUPS * 16 * 2);
+    float *const s_behind = s_fold + GROUPS * 16 * 2;
+    char *const s_zero = (char *)(s_fold + GROUPS * 16 * back_floats(KIND));
     char *const s_stages = s_zero + gconv_pitch(GROUPS);
     const int stage_bytes = back_stage_bytes<STEP, GROUPS, KIND>(a.g);
     const int channel0 = (int)blockIdx.x * GROUPS * 16;
     float acc[HAS_WEIGHTS ? GROUPS : 1][BACK_TAPS][2][4] = {}, bias[4] = {};
+    float own[HAS_DATA ? GROUPS : 1] = {};
     char *s_stage = s_stages;
 
     if (HAS_DATA)
@@ -226,6 +325,7 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
     cp_commit();
     if (KIND == BACK_WEIGHTS || KIND == BACK_BOTH)
         gconv_load_fold(a.act, channel0, GROUPS * 16, BACK_THREADS, s_fold);
+    if (KIND == BACK_BOTH && a.behind_y) back_load_behind<GROUPS>(a, channel0, s_behind);
     for (int i = (int)threadIdx.x; i < gconv_pitch(GROUPS) / 16; i += BACK_THREADS)
         ((uint4 *)s_zero)[i] = make_uint4(0, 0, 0, 0);
     __syncthreads();
@@ -242,11 +342,13 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
         } else {
             cp_wait<0>();
         }
+        if (KIND == BACK_BOTH && a.behind_y)
+            back_behind<STEP, GROUPS, KIND>(a, t, channel0, s_behind, s_stage);
         if (KIND == BACK_WEIGHTS || KIND == BACK_BOTH)
             gconv_activate<STEP, GCONV_TAPS - STEP, GROUPS * 2, BACK_THREADS>(a.g, t, a.x, a.act,
                                                                               s_fold, s_x);
         __syncthreads();
-        if (HAS_DATA) back_data<STEP, GROUPS, KIND>(a, t, channel0, s_weights, s_stage);
+        if (HAS_DATA) back_data<STEP, GROUPS, KIND>(a, t, channel0, s_weights, s_stage, own);
         if (HAS_WEIGHTS) back_weights<STEP, GROUPS, KIND>(a, t, s_zero, s_stage, s_x, acc, bias);
         __syncthreads();
         if (a.n_stages == 1) {
@@ -256,6 +358,7 @@ static __global__ void __launch_bounds__(BACK_THREADS, back_ctas_per_sm(KIND))
         s_stage = s_next;
     }
     if (HAS_WEIGHTS) back_store_weights<GROUPS>(a, acc, bias);
+    if (KIND == BACK_BOTH && a.mean) back_store_sums<GROUPS>(a, channel0, own, (float *)s_stages);
 }
 
 /* CTAs in a row over the tiles, which is also the number of splits of the weights' gradients. */
@@ -296,9 +399,9 @@ static enum ecg_status back_launch_any(const char *op, struct ops_conv s, const 
     }
 }
 
-/* Bytes of the partial sums, which begin with `weights`. */
+/* Bytes of the partial sums: weights, bias, and those of a normalisation. */
 static inline size_t back_partial_bytes(int n_splits, int C) {
-    return (size_t)n_splits * C * (GCONV_TAPS * 16 + 1) * sizeof(float);
+    return (size_t)n_splits * C * (GCONV_TAPS * 16 + 1 + 2) * sizeof(float);
 }
 
 /* dw +=, db += (or NULL) from the partial sums (gconv_sums.cu). */

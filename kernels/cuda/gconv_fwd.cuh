@@ -149,7 +149,11 @@ DEVICE void fwd_store(const struct fwd_args &a, size_t row, int c, const float b
     const size_t at = row * a.C + c;
 
     for (int k = 0; k < 4; k++) v[k] += bias[k];
-    if (KIND == FWD_DATA) gconv_times_slope(a.act, a.x, at, c, v);
+    if (KIND == FWD_DATA && a.act.swish) {
+        float x[4];
+        gconv_load(a.x + at, x);
+        gconv_times_slope(a.act, x, c, v);
+    }
     gconv_store(a.y + at, v);
 }
 

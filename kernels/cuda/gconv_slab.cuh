@@ -228,15 +228,18 @@ DEVICE void gconv_copy_weights(const uint4 *weights, int n_groups, int threads, 
         cp16(s_weights + (size_t)i * 16, weights + i, true);
 }
 
-/* v[0..4) *= swish'(n) of four channels c .. c+3, x at element `at`. */
-DEVICE void gconv_times_slope(const struct gconv_act &act, const uint16_t *x, size_t at, int c,
-                              float v[4]) {
-    if (!act.swish) return;
-    const uint2 pairs = *(const uint2 *)(x + at);
-    float n[4] = {lo_bf16(pairs.x), hi_bf16(pairs.x), lo_bf16(pairs.y), hi_bf16(pairs.y)};
+/* Four channels of a row. */
+DEVICE void gconv_load(const uint16_t *x, float v[4]) {
+    const uint2 pairs = *(const uint2 *)x;
+    v[0] = lo_bf16(pairs.x), v[1] = hi_bf16(pairs.x);
+    v[2] = lo_bf16(pairs.y), v[3] = hi_bf16(pairs.y);
+}
+
+/* v[0..4) *= swish'(n) of four channels c .. c+3 of x. */
+DEVICE void gconv_times_slope(const struct gconv_act &act, const float x[4], int c, float v[4]) {
     for (int k = 0; k < 4; k++) {
-        if (act.scale) n[k] = fmaf(n[k], act.scale[c + k], act.shift[c + k]);
-        v[k] *= swish_slope_fast(n[k]);
+        const float n = act.scale ? fmaf(x[k], act.scale[c + k], act.shift[c + k]) : x[k];
+        v[k] *= swish_slope_fast(n);
     }
 }
 

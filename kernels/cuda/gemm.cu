@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "kernels/cuda/gemm_internal.h"
+#include "kernels/cuda/norm_parts.h"
 
 enum ecg_status gemm_launched(const char *op, struct gemm_conv s) {
     const cudaError_t e = cudaGetLastError();
@@ -135,6 +136,7 @@ static struct gemm_args data_args(const struct gemm_backward *p, struct gemm_gat
     a.y = p->dn, a.M = s.B * s.L, a.N = s.K, a.K = s.N, a.L = s.L;
     a.act = norm_of(p->act), a.branch = branch, a.x = p->x, a.h = p->h, a.side_grad = side;
     if (p->dse) a.sums = (double *)p->ws.p;
+    if (p->norm) a.stats = (float2 *)p->ws.p, a.mean = p->norm->mean;
     return a;
 }
 
@@ -146,7 +148,16 @@ static struct gemm_wgrad_args weight_args(const struct gemm_backward *p, struct 
     a.a = p->x, a.g = p->dy, a.M = s.B * s.L, a.N = s.N, a.K = s.K, a.rows = gemm_split_rows(s);
     a.dw = (float *)to, a.db = p->db ? (float *)(to + dw_bytes(s)) : NULL;
     a.act = norm_of(p->act), a.branch = branch;
+    if (p->behind) {
+        const struct ops_norm *norm = p->behind->norm;
+        const struct gemm_behind behind = {(const uint16_t *)p->behind->y, norm->mean, norm->k};
+        a.behind = behind;
+    }
     return a;
+}
+
+int gemm_has_behind(const struct gemm_gpu *gpu, struct gemm_conv s) {
+    return gemm_fused_has(gpu, s);
 }
 
 enum ecg_status gemm_bwd(const struct gemm_gpu *gpu, const struct gemm_backward *p,
@@ -167,6 +178,10 @@ enum ecg_status gemm_bwd(const struct gemm_gpu *gpu, const struct gemm_backward 
     } else {
         if (p->dn) TRY(gemm_bwd_product(gpu, &d, s, stream));
         if (p->dw) TRY(gemm_wgrad_product(&w, s, stream));
+    }
+    if (p->dn && p->norm) {
+        norm_finish_sums(d.M, gemm_units(s), s.K, d.stats, p->norm, stream);
+        TRY(gemm_launched(op, s));
     }
     if (p->dn && p->dse) TRY(gemm_finish_sums(s.B, s.L, s.K, d.sums, 1.0f, p->dse, s, stream));
     if (!p->dw) return ECG_OK;

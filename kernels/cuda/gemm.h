@@ -82,16 +82,21 @@ struct gemm_backward {
     const void *packed;        /* packed for backward; may be NULL where dn is */
     const uint16_t *dy;        /* (B, L, N) */
     const float *gate, *dm;    /* (B, N) both or none: dy' = gate*dy + dm/L is read instead of dy */
+    const struct ops_behind *behind; /* or NULL, where gemm_has_behind: dy' = norm_dx(y, dy) is read instead of dy */
     float *dw, *db;            /* (N, K), (N), +=; both or none; db may be NULL */
     uint16_t *dn;              /* (B, L, K), =: the gradient at n = x*scale + shift; or NULL */
     /* dn += shortcut_bwd(x, side_dy): side_dy (B, side_L, side_C) or NULL, side_C >= K */
     const uint16_t *side_dy;
     int side_L, side_C, side_S;
+    const struct ops_norm *norm; /* norm_sums(x, dn); or NULL; with dn, and neither side_dy nor dse */
     /* dse(B,K) = sum over L of dn*h, h (B, L, K); both or none, with dn */
     const uint16_t *h;
     float *dse;
     struct ops_ws ws; /* gemm_ws */
 };
+
+/* Whether gemm_bwd takes a normalisation behind, with both dn and dw. */
+int gemm_has_behind(const struct gemm_gpu *gpu, struct gemm_conv s);
 
 /* Through y = conv(act(x), w) + b. */
 enum ecg_status gemm_bwd(const struct gemm_gpu *gpu, const struct gemm_backward *p, cudaStream_t stream);

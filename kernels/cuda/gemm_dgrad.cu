@@ -7,6 +7,7 @@
 template <class T> static void fill(struct gemm_instance *to) {
     gemm_describe<T>(to);
     to->kernel[0] = gemm_kernel<T, GEMM_BWD, 0>;
+    to->kernel[GEMM_STATS] = gemm_kernel<T, GEMM_BWD, GEMM_STATS>;
     to->kernel[GEMM_SIDE] = gemm_kernel<T, GEMM_BWD, GEMM_SIDE>;
     to->kernel[GEMM_SUMS | GEMM_SIDE] = gemm_kernel<T, GEMM_BWD, GEMM_SUMS | GEMM_SIDE>;
     to->kernel[GEMM_SUMS] =
@@ -29,7 +30,7 @@ enum ecg_status gemm_bwd_allow(const struct gemm_gpu *gpu) {
 enum ecg_status gemm_bwd_product(const struct gemm_gpu *gpu, const struct gemm_args *a,
                                  struct gemm_conv s, cudaStream_t stream) {
     struct gemm_instance tiles[GEMM_N_TILES];
-    const int extra = (a->sums ? GEMM_SUMS : 0) | (a->side_grad.dy ? GEMM_SIDE : 0);
+    const int extra = gemm_bwd_extra(a);
 
     list(tiles);
     const enum gemm_tile_id id = gemm_pick(gpu, tiles, a->M, a->N, a->K);

@@ -8,6 +8,7 @@
 #define KERNELS_CUDA_GEMM_EPILOGUE_CUH
 
 #include "kernels/cuda/gemm_tile.cuh"
+#include "kernels/cuda/row_sums.h"
 
 /* Where a warp's results lie in the (M, N) matrix. */
 struct gemm_place {
@@ -152,6 +153,48 @@ DEVICE void gemm_slope(float (&acc)[MT][NT][4], struct gemm_place at, struct gem
                 for (int k = 0; k < width; k++)
                     GEMM_AT(acc, NT, m, p, e, k) *= swish_slope_fast(v[k] * s[k] + t[k]);
             }
+        }
+    }
+}
+
+/* dn = round(acc * d act / dn at x), and over each unit of GEMM_UNIT rows the sums of dn and of dn*(x - mean):
+ * part[unit][column]. */
+template <int MT, int NT>
+DEVICE void gemm_store_dn(float (&acc)[MT][NT][4], struct gemm_place at, struct gemm_norm act,
+                          const uint16_t *x, const float *mean, uint16_t *dn, float2 *part) {
+    const int lane = (int)threadIdx.x & 31, own = row_sums_channel(lane);
+#pragma unroll
+    for (int p = 0; p < (NT + 1) / 2; p++) {
+        const int c = gemm_col<NT>(at, p), width = gemm_width<NT>(p);
+        float s[4] = {1, 1, 1, 1}, t[4] = {0, 0, 0, 0}, mu[4] = {0, 0, 0, 0};
+        if (c < at.N) gemm_load_f(mu, mean + c, width);
+        if (c < at.N && act.scale) {
+            gemm_load_f(s, act.scale + c, width);
+            gemm_load_f(t, act.shift + c, width);
+        }
+#pragma unroll
+        for (int u = 0; u < MT / 2; u++) {
+            const int first = at.row + u * GEMM_UNIT;
+            if (first >= at.M) break;
+            struct row_sums sums = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int m = 2 * u + (i >> 1), e = i & 1, row = gemm_row(at, m, e);
+                float v[4], d[4];
+                if (row >= at.M || c >= at.N) continue;
+                gemm_load(v, x + (size_t)row * at.N + c, width);
+#pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    d[k] = GEMM_AT(acc, NT, m, p, e, k);
+                    if (act.swish) d[k] *= swish_slope_fast(v[k] * s[k] + t[k]);
+                }
+                gemm_store(dn + (size_t)row * at.N + c, d, width, true);
+                row_sums_add(&sums, d, v, mu);
+            }
+            const float sum = row_sums_over(sums);
+            if (c < at.N && own < width)
+                ((float *)(part + (size_t)(first / GEMM_UNIT) * at.N + c +
+                           own))[row_sums_is_dot(lane)] = sum;
         }
     }
 }

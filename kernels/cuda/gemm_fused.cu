@@ -45,13 +45,24 @@ static __global__ void __launch_bounds__(T::THREADS, T::CTAS)
         }
         cp_commit();
     };
+    struct gemm_held<T::BM, G_CHUNKS, T::THREADS> own;
+    auto fetch_own = [&](int i) {
+        const int m = r0 + i * T::BM;
+        if (i < total) own.load(q.behind.y + (size_t)m * q.N, q.N, r1 - m, g_chunks);
+    };
     gemm_copy_w<T::K, G_CHUNKS, T::NT, T::THREADS>(shared, T::PITCH_G, p.w, q.N, q.K, g_chunks);
     auto transform = [&](int i) {
         char *const g = ring + i % T::ST * T::STAGE;
         const int m = r0 + i * T::BM;
-        gemm_branch<T::BM, G_CHUNKS, T::THREADS, T::DEEP>(g, q.branch, m, 0, r1 - m, g_chunks);
+        if constexpr (EXTRA & GEMM_BEHIND) {
+            own.take(g, q.behind, q.N, r1 - m, g_chunks);
+            fetch_own(i + 1);
+        } else {
+            gemm_branch<T::BM, G_CHUNKS, T::THREADS, T::DEEP>(g, q.branch, m, 0, r1 - m, g_chunks);
+        }
         gemm_act<T::BM, X_CHUNKS, T::THREADS, T::DEEP>(g + T::G_BYTES, q.act, 0, r1 - m, x_chunks);
     };
+    if constexpr (EXTRA & GEMM_BEHIND) fetch_own(0);
     for (int i = 0; i < T::ST - 1; i++) fetch(i);
     gemm_zero(dw);
     gemm_zero_sums(db);
@@ -89,7 +100,7 @@ typedef fused_tile<64, 64, 64, 3, 2, 4, 2> tile_64;
 typedef fused_tile<160, 64, 64, 2, 2, 4, 1> tile_160_64;
 typedef fused_tile<160, 160, 64, 2, 2, 4, 1> tile_160;
 
-enum { N_EXTRA = 8 };
+enum { N_EXTRA = 16 };
 typedef void (*fused_fn)(const struct gemm_args, const struct gemm_wgrad_args);
 struct fused_instance {
     fused_fn kernel[N_EXTRA];
@@ -101,6 +112,10 @@ template <class T> static struct fused_instance describe(void) {
     struct fused_instance t = {};
     t.N = T::N, t.K = T::K, t.threads = T::THREADS, t.shared = T::SHARED_BYTES;
     t.kernel[0] = gemm_backward_kernel<T, 0>;
+    t.kernel[GEMM_STATS] = gemm_backward_kernel<T, GEMM_STATS>;
+    t.kernel[GEMM_BEHIND] = gemm_backward_kernel<T, GEMM_BEHIND>;
+    t.kernel[GEMM_BEHIND | GEMM_STATS] = gemm_backward_kernel<T, GEMM_BEHIND | GEMM_STATS>;
+    t.kernel[GEMM_BEHIND | GEMM_SIDE] = gemm_backward_kernel<T, GEMM_BEHIND | GEMM_SIDE>;
     t.kernel[GEMM_SIDE] = gemm_backward_kernel<T, GEMM_SIDE>;
     t.kernel[GEMM_SUMS | GEMM_SIDE] = gemm_backward_kernel<T, GEMM_SUMS | GEMM_SIDE>;
     t.kernel[GEMM_SUMS] = t.kernel[GEMM_SUMS | GEMM_SIDE]; /* sums are wanted beside a shortcut */
@@ -132,9 +147,11 @@ enum ecg_status gemm_fused_allow(const struct gemm_gpu *gpu) {
 enum ecg_status gemm_fused_product(const struct gemm_args *d, const struct gemm_wgrad_args *w,
                                    struct gemm_conv s, cudaStream_t stream) {
     const struct fused_instance t = pick(s.N, s.K);
-    const int extra = (d->sums ? GEMM_SUMS : 0) | (d->side_grad.dy ? GEMM_SIDE : 0);
+    const int extra = gemm_bwd_extra(d) | (w->behind.y ? GEMM_BEHIND : 0);
     const fused_fn kernel = t.kernel[extra];
 
+    if (!kernel)
+        return ecg_fail(ECG_ERR_FAIL, "cuda: 1x1 backward: no kernel for this combination");
     LAUNCH(kernel, dim3((unsigned)gemm_ceil(w->M, w->rows)), dim3((unsigned)t.threads), t.shared,
            stream, *d, *w);
     return gemm_launched("1x1 backward", s);

@@ -17,6 +17,12 @@ struct gemm_gate {
     int C, L;
 };
 
+/* dy' = k[0]*dy + k[1]*(y - mean) + k[2], the gradient at the convolution's output before a normalisation; y NULL: dy' = dy. */
+struct gemm_behind {
+    const uint16_t *y;     /* (M, N) */
+    const float *mean, *k; /* (N), (3, N) */
+};
+
 /* A block's shortcut: x (B, Li, Ci) beside a branch of (B, L, C), see shortcut_fwd in kernels/ops.h; S 1 or 2. */
 struct gemm_side {
     const uint16_t *x; /* (B, Li, Ci) */
@@ -36,7 +42,7 @@ struct gemm_args {
     uint16_t *y;           /* (M, N) */
     int M, N, K, L;        /* L: rows of a sample */
     struct gemm_norm act;  /* forward: of a, (K); data gradient: of x, (N) */
-    float2 *stats;         /* forward: (units, N) mean and squared deviations, or NULL */
+    float2 *stats;         /* (units, N), or NULL: mean and squared deviations; data gradient: sums of dn, dn*(x - mean) */
     double *sums;          /* (units, slots, N): of y, or of dn*h; or NULL */
     /* forward */
     const float *bias;     /* (N) or NULL */
@@ -46,6 +52,7 @@ struct gemm_args {
     /* data gradient */
     struct gemm_gate branch;
     const uint16_t *x; /* (M, N) */
+    const float *mean; /* (N), of x, with stats */
     const uint16_t *h; /* (M, N) where sums are wanted */
     struct gemm_side_grad side_grad;
 };
@@ -91,6 +98,7 @@ struct gemm_wgrad_args {
     int rows; /* of a split */
     struct gemm_norm act;
     struct gemm_gate branch;
+    struct gemm_behind behind; /* gemm_fused_product alone */
 };
 
 /* Partial sums of dw and db, one set a split of the rows. */

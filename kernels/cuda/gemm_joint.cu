@@ -66,6 +66,7 @@ template <class T> static struct joint_instance describe(void) {
     struct joint_instance t = {};
     t.threads = T::THREADS, t.shared = T::SHARED_BYTES, t.BM = T::D::BM, t.BN = T::D::BN;
     t.w_BN = T::W::BN, t.w_BK = T::W::BK;
+    t.kernel[GEMM_STATS] = gemm_joint_kernel<T, GEMM_STATS>;
     t.kernel[GEMM_SIDE] = gemm_joint_kernel<T, GEMM_SIDE>;
     t.kernel[0] = t.kernel[GEMM_SIDE]; /* it asks whether there is a shortcut */
     t.kernel[GEMM_SUMS | GEMM_SIDE] = gemm_joint_kernel<T, GEMM_SUMS | GEMM_SIDE>;
@@ -104,7 +105,7 @@ enum ecg_status gemm_joint_allow(const struct gemm_gpu *gpu) {
 enum ecg_status gemm_joint_product(const struct gemm_args *d, const struct gemm_wgrad_args *w,
                                    struct gemm_conv s, cudaStream_t stream) {
     const struct joint_instance t = pick(s.N, s.K);
-    const int extra = (d->sums ? GEMM_SUMS : 0) | (d->side_grad.dy ? GEMM_SIDE : 0);
+    const int extra = gemm_bwd_extra(d);
     const joint_fn kernel = t.kernel[extra];
     const int blocks =
         gemm_ceil(w->M, w->rows) * gemm_ceil(w->K, t.w_BK) * gemm_ceil(w->N, t.w_BN) +

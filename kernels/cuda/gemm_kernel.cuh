@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The tensor-core 1x1 convolution: Y[M][N] = f(A)[M][K] * W[N][K]^T, in two directions.
  *   forward        A = x, f = act, Y = y = . + bias; sums for batch statistics and for means over L; the block's tail
- *   data gradient  A = dy, f = the gated branch, W transposed, Y = dn = . * act'(x) + the shortcut's gradient; sums of dn*h
+ *   data gradient  A = dy, f = the gated branch, W transposed, Y = dn = . * act'(x) + the shortcut's gradient; sums of dn*h, or of
+ *                  dn and dn*(x - mean)
  * A block goes through several row tiles of its columns. Slices of BK
  * channels of A pass through a ring that runs on from tile to tile, so that memory is busy during the epilogue too. */
 #ifndef KERNELS_CUDA_GEMM_KERNEL_CUH
@@ -10,7 +11,12 @@
 #include "kernels/cuda/gemm_epilogue.cuh"
 
 /* What an instance can do beyond the plain product, bits. */
-enum { GEMM_STATS = 1, GEMM_SUMS = 2, GEMM_SIDE = 4 };
+enum { GEMM_STATS = 1, GEMM_SUMS = 2, GEMM_SIDE = 4, GEMM_BEHIND = 8 };
+
+static inline int gemm_bwd_extra(const struct gemm_args *a) {
+    return (a->stats ? GEMM_STATS : 0) | (a->sums ? GEMM_SUMS : 0) |
+           (a->side_grad.dy ? GEMM_SIDE : 0);
+}
 
 /* Starts to copy slice k0 of row tile m0 (and of W where that is streamed). */
 template <class T>
@@ -29,6 +35,8 @@ DEVICE void gemm_finish(float (&acc)[MT][NT][4], const struct gemm_args &p, stru
         gemm_store_y(acc, at, p.bias, p.y);
         if (EXTRA & GEMM_STATS) gemm_unit_stats(acc, at, p.stats);
         if (EXTRA & GEMM_SIDE) gemm_store_tail(acc, at, p.side, p.out_gate, p.out);
+    } else if (EXTRA & GEMM_STATS) {
+        gemm_store_dn(acc, at, p.act, p.x, p.mean, p.y, p.stats);
     } else {
         gemm_slope(acc, at, p.act, p.x);
         if ((EXTRA & GEMM_SIDE) && p.side_grad.dy) gemm_add_side(acc, at, p.side_grad, p.x);

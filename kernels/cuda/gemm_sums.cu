@@ -3,43 +3,13 @@
 #include "kernels/cuda/compat.h"
 
 #include "kernels/cuda/gemm_internal.h"
+#include "kernels/cuda/norm_parts.h"
 
-enum { COLUMNS = 32, PARTS = 32, SPLIT_PARTS = 8 };
-
-/* Block: 32 columns x 32 ranges of the units; each range is added in order, then the ranges. From the units' means and
- * squared deviations: sum of n_u*mean_u, and of dev_u + n_u*mean_u^2, in double. */
-static __global__ void __launch_bounds__(COLUMNS *PARTS)
-    gemm_stats_kernel(int M, int N, const float2 *part, float *mean, float *var) {
-    SHARED(double, s_sum, COLUMNS *PARTS);
-    SHARED(double, s_square, COLUMNS *PARTS);
-    const int column = (int)threadIdx.x % COLUMNS, range = (int)threadIdx.x / COLUMNS;
-    const int c = (int)blockIdx.x * COLUMNS + column;
-    const int units = (M + GEMM_UNIT - 1) / GEMM_UNIT, each = (units + PARTS - 1) / PARTS;
-    const int end = (range + 1) * each < units ? (range + 1) * each : units;
-    double sum = 0, square = 0;
-
-    for (int u = range * each; u < end && c < N; u++) {
-        const float2 v = part[(size_t)u * N + c];
-        const double n = M - u * GEMM_UNIT < GEMM_UNIT ? M - u * GEMM_UNIT : GEMM_UNIT;
-        sum += n * (double)v.x;
-        square += (double)v.y + n * (double)v.x * (double)v.x;
-    }
-    s_sum[threadIdx.x] = sum, s_square[threadIdx.x] = square;
-    __syncthreads();
-    if (range > 0 || c >= N) return;
-    for (int r = 1; r < PARTS; r++)
-        sum += s_sum[r * COLUMNS + column], square += s_square[r * COLUMNS + column];
-    const double m = sum / M, v = square / M - m * m;
-    mean[c] = (float)m;
-    var[c] = v > 0    ? (float)v
-             : v <= 0 ? 0.0f
-                      : (float)v; /* rounding may leave less than 0; NaN stays */
-}
+enum { COLUMNS = 32, SPLIT_PARTS = 8 };
 
 enum ecg_status gemm_finish_stats(int M, int N, const float2 *part, float *mean, float *var,
                                   struct gemm_conv s, cudaStream_t stream) {
-    LAUNCH(gemm_stats_kernel, dim3((unsigned)gemm_ceil(N, COLUMNS)), dim3(COLUMNS * PARTS), 0,
-           stream, M, N, part, mean, var);
+    norm_finish_stats(M, GEMM_UNIT, N, part, mean, var, stream);
     return gemm_launched("1x1 statistics", s);
 }
 
@@ -71,7 +41,8 @@ struct split_sums {
     float *out;
 };
 
-/* Block: 32 times 4 numbers x 8 ranges of the splits, as above; first those of a, then those of b. */
+/* Block: 32 times 4 numbers x 8 ranges of the splits, each added in order, then the ranges; first those of a, then those of
+ * b. */
 static __global__ void __launch_bounds__(COLUMNS *SPLIT_PARTS)
     gemm_splits_kernel(int splits, struct split_sums a, struct split_sums b) {
     SHARED(float4, s_sum, COLUMNS * SPLIT_PARTS);

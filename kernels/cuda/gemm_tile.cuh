@@ -170,6 +170,43 @@ DEVICE void gemm_branch(char *slab, struct gemm_gate g, int m, int k, int rows, 
     }
 }
 
+/* What a thread's own chunks of a slab need of y, on its way from memory while the slab before is worked on. */
+template <int ROWS, int CHUNKS, int THREADS> struct gemm_held {
+    typedef gemm_share<ROWS, CHUNKS, THREADS> share;
+    uint4 y[share::SWEEPS];
+
+    __device__ __forceinline__ void load(const uint16_t *from, int stride, int rows, int chunks) {
+        const int row = share::row(), chunk = share::chunk();
+#pragma unroll
+        for (int i = 0; i < share::SWEEPS; i++) {
+            const int r = row + i * share::LANES;
+            if (r < rows && chunk < chunks && r < ROWS)
+                y[i] = *(const uint4 *)(from + (size_t)r * stride + chunk * 8);
+        }
+    }
+
+    /* In place on the thread's own chunks of a slab of dy: dy'. */
+    __device__ __forceinline__ void take(char *slab, struct gemm_behind b, int C, int rows,
+                                         int chunks) const {
+        const int row = share::row(), chunk = share::chunk(), c = chunk * 8;
+        if (chunk >= chunks) return;
+#pragma unroll
+        for (int i = 0; i < share::SWEEPS; i++) {
+            const int r = row + i * share::LANES;
+            if (r >= rows || r >= ROWS) continue;
+            uint4 *at = (uint4 *)(slab + r * (CHUNKS * 16 + 16) + chunk * 16);
+            float v[8], h[8];
+            gemm_unpack(v, *at);
+            gemm_unpack(h, y[i]);
+#pragma unroll
+            for (int k = 0; k < 8; k++)
+                v[k] = v[k] * b.k[c + k] + b.k[2 * C + c + k] +
+                       b.k[C + c + k] * (h[k] - b.mean[c + k]);
+            *at = gemm_pack8(v);
+        }
+    }
+};
+
 template <int MT, int NT> DEVICE void gemm_zero(float (&acc)[MT][NT][4]) {
 #pragma unroll
     for (int m = 0; m < MT; m++) {
@@ -192,8 +229,8 @@ DEVICE void gemm_steps(const LoadA &load_a, const LoadB &load_b, const Multiply 
 #pragma unroll
         for (int i = 0; i < STEPS * MT; i++) {
             const int k = i / MT, m = i % MT;
-            if (m == 0 && k + 1 < STEPS) load_b(b[k + 1 & 1], k + 1);
-            if (i + 1 < STEPS * MT) load_a(a[i + 1 & 1], (i + 1) / MT, (i + 1) % MT);
+            if (m == 0 && k + 1 < STEPS) load_b(b[(k + 1) & 1], k + 1);
+            if (i + 1 < STEPS * MT) load_a(a[(i + 1) & 1], (i + 1) / MT, (i + 1) % MT);
             multiply(m, a[i & 1], b[k & 1]);
         }
     } else {

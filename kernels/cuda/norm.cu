@@ -3,27 +3,33 @@
  *
  * A column kernel sums over one part of the rows (cuda_cut_rows) in double: a block takes 32 channels, 8 threads each, a
  * thread every eighth row; the 8 sums are added in order, and the part's sums written. A second kernel adds the parts in
- * order and makes of them what the entry wants. With xhat = (x - mean) * rstd,
+ * a fixed tree and makes of them what the entry wants. With rstd = 1/sqrt(var + eps), sum = sum of dn, dot = sum of
+ * dn*(x - mean),
  *
  *     var = sum(x^2)/R - mean^2 (in double: floats squared are exact there)
- *     dx = gamma * rstd * (dn - mean(dn) - xhat * mean(dn * xhat)),   dgamma += sum dn*xhat,   dbeta += sum dn */
+ *     dx = gamma*rstd * (dn - sum/R - (x - mean)*rstd^2*dot/R),   dgamma += dot*rstd,   dbeta += sum */
 #include "kernels/cuda/cuda.cuh"
 
 #include "kernels/cuda/element.cuh"
+#include "kernels/cuda/norm_parts.h"
 
 #define THREADS 256
 #define LANES   8
 
-/* What is summed over rows: x; x and x^2; dn and dn*xhat. */
+/* What is summed over rows: x; x and x^2; dn and dn*(x - mean). */
 enum { SUM, SUM_SQUARE, SUM_DOT };
+
+struct pair {
+    double x, y;
+};
 
 /* ------------------------------------------------------------------ sums over rows */
 
-/* part (parts, 2, C): the sums of this block's rows. */
+/* part (parts, C): the sums of this block's rows. */
 template <int BF16, int WHAT>
 static __global__ void __launch_bounds__(32 * LANES)
     column_kernel(int rows, int C, int rows_a_part, const void *x, const void *dn,
-                  const float *mean, const float *var, double eps, double *part) {
+                  const float *mean, struct pair *part) {
     SHARED(double, s_sum, 2 * 32 * LANES);
     const int c = (int)(blockIdx.x * 32 + threadIdx.x), lane = (int)threadIdx.y;
     const int from = (int)blockIdx.y * rows_a_part, to = min(rows, from + rows_a_part);
@@ -31,14 +37,13 @@ static __global__ void __launch_bounds__(32 * LANES)
 
     if (c < C) {
         const double mu = WHAT == SUM_DOT ? (double)mean[c] : 0;
-        const double rstd = WHAT == SUM_DOT ? 1 / sqrt((double)var[c] + eps) : 0;
         for (int r = from + lane; r < to; r += LANES) {
             const size_t i = (size_t)r * C + c;
             const double v = (double)load_one<BF16>(x, i);
             if (WHAT == SUM_DOT) {
                 const double d = (double)load_one<BF16>(dn, i);
                 sum += d;
-                other += d * ((v - mu) * rstd);
+                other += d * (v - mu);
             } else {
                 sum += v;
                 if (WHAT == SUM_SQUARE) other += v * v;
@@ -53,76 +58,127 @@ static __global__ void __launch_bounds__(32 * LANES)
         sum += s_sum[j * 32 + threadIdx.x];
         other += s_sum[(LANES + j) * 32 + threadIdx.x];
     }
-    part[(size_t)blockIdx.y * 2 * C + c] = sum;
-    part[((size_t)blockIdx.y * 2 + 1) * C + c] = other;
+    const struct pair both = {sum, other};
+    part[(size_t)blockIdx.y * C + c] = both;
 }
 
-/* The sums of all parts for 32 channels: thread (x, lane) adds every eighth part, then lane 0 the 8. True in the threads
- * that hold a channel's sums afterwards. */
-DEVICE bool add_column_parts(int parts, int C, const double *part, double sum[2]) {
-    SHARED(double, s_sum, 2 * 32 * LANES);
-    const int c = (int)(blockIdx.x * 32 + threadIdx.x), lane = (int)threadIdx.y;
+/* ------------------------------------------------------------------ second passes */
+
+/* A block adds the parts of 4 channels, one sector of a row of float2; 128 threads a channel take every 128th part. */
+enum { CHANNELS = 4, ADDERS = 128 };
+
+/* The sum over all parts of what term(part, channel) adds; true in the threads that hold a channel's afterwards. */
+template <class TERM>
+DEVICE bool add_parts(int parts, int C, int *channel, double sum[2], const TERM &term) {
+    SHARED(double, s_sum, 2 * CHANNELS * ADDERS);
+    const int tid = (int)threadIdx.x, c = (int)blockIdx.x * CHANNELS + tid % CHANNELS;
+    double *const mine = s_sum + 2 * tid;
     sum[0] = sum[1] = 0;
     if (c < C) {
-        for (int p = lane; p < parts; p += LANES) {
-            sum[0] += part[(size_t)p * 2 * C + c];
-            sum[1] += part[((size_t)p * 2 + 1) * C + c];
-        }
+#pragma unroll 4
+        for (int p = tid / CHANNELS; p < parts; p += ADDERS) term(p, c, sum);
     }
-    s_sum[lane * 32 + threadIdx.x] = sum[0];
-    s_sum[(LANES + lane) * 32 + threadIdx.x] = sum[1];
+    mine[0] = sum[0], mine[1] = sum[1];
     __syncthreads();
-    if (lane > 0 || c >= C) return false;
-    for (int j = 1; j < LANES; j++) {
-        sum[0] += s_sum[j * 32 + threadIdx.x];
-        sum[1] += s_sum[(LANES + j) * 32 + threadIdx.x];
+    for (int half = ADDERS / 2; half > 0; half /= 2) {
+        if (tid < half * CHANNELS) {
+            mine[0] += mine[2 * half * CHANNELS];
+            mine[1] += mine[2 * half * CHANNELS + 1];
+        }
+        __syncthreads();
     }
-    return true;
+    sum[0] = mine[0], sum[1] = mine[1];
+    *channel = c;
+    return tid < CHANNELS && c < C;
 }
 
-static __global__ void __launch_bounds__(32 * LANES)
-    add_sums_kernel(int parts, int C, const double *part, float *db) {
+static __global__ void __launch_bounds__(CHANNELS *ADDERS)
+    add_sums_kernel(int parts, int C, const struct pair *part, float *db) {
     double sum[2];
-    const int c = (int)(blockIdx.x * 32 + threadIdx.x);
-    if (add_column_parts(parts, C, part, sum)) db[c] = (float)(db[c] + sum[0]);
+    int c;
+    if (add_parts(parts, C, &c, sum,
+                  [&](int p, int at, double s[2]) { s[0] += part[(size_t)p * C + at].x; }))
+        db[c] = (float)(db[c] + sum[0]);
 }
 
-static __global__ void __launch_bounds__(32 * LANES)
-    statistics_kernel(int parts, int C, double rows, const double *part, float *mean, float *var) {
-    double sum[2];
-    const int c = (int)(blockIdx.x * 32 + threadIdx.x);
-    if (!add_column_parts(parts, C, part, sum)) return;
+/* From sums of x and x^2 over `rows` rows. Rounding may leave less than 0; NaN stays. */
+DEVICE void store_statistics(const double sum[2], double rows, float *mean, float *var) {
     const double mu = sum[0] / rows, v = sum[1] / rows - mu * mu;
-    mean[c] = (float)mu;
-    var[c] = v < 0 ? 0.0f : (float)v;
+    *mean = (float)mu;
+    *var = v < 0 ? 0.0f : (float)v;
 }
 
-/* means (2, C): mean(dn) and mean(dn * xhat). */
-static __global__ void __launch_bounds__(32 * LANES)
-    gradient_sums_kernel(int parts, int C, double rows, const double *part, float *means,
-                         float *dgamma, float *dbeta) {
+static __global__ void __launch_bounds__(CHANNELS *ADDERS)
+    statistics_kernel(int parts, int C, double rows, const struct pair *part, float *mean,
+                      float *var) {
     double sum[2];
-    const int c = (int)(blockIdx.x * 32 + threadIdx.x);
-    if (!add_column_parts(parts, C, part, sum)) return;
-    means[c] = (float)(sum[0] / rows);
-    means[C + c] = (float)(sum[1] / rows);
-    dbeta[c] = (float)(dbeta[c] + sum[0]);
-    dgamma[c] = (float)(dgamma[c] + sum[1]);
+    int c;
+    if (add_parts(parts, C, &c, sum, [&](int p, int at, double s[2]) {
+            const struct pair v = part[(size_t)p * C + at];
+            s[0] += v.x, s[1] += v.y;
+        }))
+        store_statistics(sum, rows, mean + c, var + c);
+}
+
+/* Sums of n*mean, and of the squared deviations + n*mean^2. */
+static __global__ void __launch_bounds__(CHANNELS *ADDERS)
+    unit_statistics_kernel(int rows, int unit, int C, const float2 *part, float *mean, float *var) {
+    double sum[2];
+    int c;
+    if (add_parts((rows - 1) / unit + 1, C, &c, sum, [&](int p, int at, double s[2]) {
+            const float2 v = part[(size_t)p * C + at];
+            const double n = min(unit, rows - p * unit);
+            s[0] += n * (double)v.x;
+            s[1] += (double)v.y + n * (double)v.x * (double)v.x;
+        }))
+        store_statistics(sum, rows, mean + c, var + c);
+}
+
+template <class PART>
+static __global__ void __launch_bounds__(CHANNELS *ADDERS)
+    gradient_sums_kernel(int parts, int C, double rows, const PART *part, struct ops_norm norm) {
+    double sum[2];
+    int c;
+    if (!add_parts(parts, C, &c, sum, [&](int p, int at, double s[2]) {
+            const PART v = part[(size_t)p * C + at];
+            s[0] += (double)v.x, s[1] += (double)v.y;
+        }))
+        return;
+    const double rstd = 1 / sqrt((double)norm.var[c] + norm.eps), a = norm.gamma[c] * rstd;
+    norm.k[c] = (float)a;
+    norm.k[C + c] = (float)(-a * rstd * rstd * sum[1] / rows);
+    norm.k[2 * C + c] = (float)(-a * sum[0] / rows);
+    norm.dgamma[c] = (float)(norm.dgamma[c] + sum[1] * rstd);
+    norm.dbeta[c] = (float)(norm.dbeta[c] + sum[0]);
+}
+
+void norm_finish_stats(int rows, int unit, int C, const float2 *part, float *mean, float *var,
+                       cudaStream_t stream) {
+    LAUNCH(unit_statistics_kernel, (unsigned)cuda_ceil_div(C, CHANNELS), CHANNELS * ADDERS, 0,
+           stream, rows, unit, C, part, mean, var);
+}
+
+void norm_finish_sums(int rows, int parts, int C, const float2 *part, const struct ops_norm *norm,
+                      cudaStream_t stream) {
+    LAUNCH((gradient_sums_kernel<float2>), (unsigned)cuda_ceil_div(C, CHANNELS), CHANNELS * ADDERS,
+           0, stream, parts, C, (double)rows, part, *norm);
 }
 
 /* ------------------------------------------------------------------ scratch memory */
 
 static size_t part_bytes(int rows, int C) {
-    return (size_t)cuda_cut_rows(rows).parts * 2 * (size_t)C * sizeof(double);
+    return (size_t)cuda_cut_rows(rows).parts * (size_t)C * sizeof(struct pair);
 }
 
 size_t cuda_column_ws(int rows, int C) {
     return cuda_room(part_bytes(rows, C));
 }
 
+/* Parts of float2 (tail.cu) have 16 rows at least, and these no more than 64. */
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s) {
+    const size_t tail = cuda_tail_ws(s), columns = cuda_column_ws(s.B * s.L, s.C);
     (void)dev;
-    return cuda_room(part_bytes(s.B * s.L, s.C)) + cuda_room(2 * (size_t)s.C * sizeof(float));
+    return tail > columns ? tail : columns;
 }
 
 /* ------------------------------------------------------------------ entries */
@@ -138,42 +194,62 @@ static struct columns columns_of(int rows, int C) {
     k.cut = cuda_cut_rows(rows);
     k.grid = dim3((unsigned)cuda_ceil_div(C, 32), (unsigned)k.cut.parts);
     k.block = dim3(32, LANES);
-    k.add = dim3(k.grid.x);
+    k.add = dim3((unsigned)cuda_ceil_div(C, CHANNELS));
     return k;
+}
+
+/* The first pass: part (parts, C). */
+template <int WHAT>
+static enum ecg_status launch_columns(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                      int rows, int C, const struct columns &k, const void *x,
+                                      const void *dn, const float *mean, struct pair **part,
+                                      struct ops_ws ws) {
+    *part = (struct pair *)cuda_take(&ws, part_bytes(rows, C));
+    if (!*part) return cuda_too_small(op, ws);
+    if (dtype == OPS_F32)
+        LAUNCH((column_kernel<0, WHAT>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x,
+               dn, mean, *part);
+    else
+        LAUNCH((column_kernel<1, WHAT>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x,
+               dn, mean, *part);
+    return ECG_OK;
 }
 
 enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
                                  int rows, int C, const void *x, float *db, struct ops_ws ws) {
     const struct columns k = columns_of(rows, C);
-    double *part = (double *)cuda_take(&ws, part_bytes(rows, C));
-    if (!part) return cuda_too_small(op, ws);
-    if (dtype == OPS_F32)
-        LAUNCH((column_kernel<0, SUM>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x,
-               NULL, NULL, NULL, 0, part);
-    else
-        LAUNCH((column_kernel<1, SUM>), k.grid, k.block, 0, dev->stream, rows, C, k.cut.rows, x,
-               NULL, NULL, NULL, 0, part);
-    LAUNCH(add_sums_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, C, part, db);
+    struct pair *part;
+    TRY(launch_columns<SUM>(dev, op, dtype, rows, C, k, x, NULL, NULL, &part, ws));
+    LAUNCH(add_sums_kernel, k.add, CHANNELS * ADDERS, 0, dev->stream, k.cut.parts, C, part, db);
     const struct ops_blc s = {1, rows, C};
     return cuda_done_blc(dev, op, dtype, s);
 }
 
 enum ecg_status cuda_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                                 const void *x, float *mean, float *var, struct ops_ws ws) {
-    TRY(cuda_check_blc("norm_stats", dtype, s));
+    static const char *const op = "norm_stats";
+    TRY(cuda_check_blc(op, dtype, s));
     const int rows = s.B * s.L;
     const struct columns k = columns_of(rows, s.C);
-    double *part = (double *)cuda_take(&ws, part_bytes(rows, s.C));
-    if (!part) return cuda_too_small("norm_stats", ws);
-    if (dtype == OPS_F32)
-        LAUNCH((column_kernel<0, SUM_SQUARE>), k.grid, k.block, 0, dev->stream, rows, s.C,
-               k.cut.rows, x, NULL, NULL, NULL, 0, part);
-    else
-        LAUNCH((column_kernel<1, SUM_SQUARE>), k.grid, k.block, 0, dev->stream, rows, s.C,
-               k.cut.rows, x, NULL, NULL, NULL, 0, part);
-    LAUNCH(statistics_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, s.C, (double)rows, part,
-           mean, var);
-    return cuda_done_blc(dev, "norm_stats", dtype, s);
+    struct pair *part;
+    TRY(launch_columns<SUM_SQUARE>(dev, op, dtype, rows, s.C, k, x, NULL, NULL, &part, ws));
+    LAUNCH(statistics_kernel, k.add, CHANNELS * ADDERS, 0, dev->stream, k.cut.parts, s.C,
+           (double)rows, part, mean, var);
+    return cuda_done_blc(dev, op, dtype, s);
+}
+
+enum ecg_status cuda_norm_sums(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                               const void *x, const void *dn, const struct ops_norm *norm,
+                               struct ops_ws ws) {
+    static const char *const op = "norm_sums";
+    TRY(cuda_check_blc(op, dtype, s));
+    const int rows = s.B * s.L;
+    const struct columns k = columns_of(rows, s.C);
+    struct pair *part;
+    TRY(launch_columns<SUM_DOT>(dev, op, dtype, rows, s.C, k, x, dn, norm->mean, &part, ws));
+    LAUNCH((gradient_sums_kernel<struct pair>), k.add, CHANNELS * ADDERS, 0, dev->stream,
+           k.cut.parts, s.C, (double)rows, part, *norm);
+    return cuda_done_blc(dev, op, dtype, s);
 }
 
 static __global__ void __launch_bounds__(THREADS)
@@ -203,66 +279,4 @@ enum ecg_status cuda_norm_fold(struct ops_dev *dev, int C, const float *mean, co
     LAUNCH(fold_kernel, cuda_blocks((size_t)C, THREADS), THREADS, 0, dev->stream, C, mean, var,
            gamma, beta, eps, scale, shift, running_mean, running_var, momentum, rows);
     return cuda_done_n(dev, "norm_fold", (size_t)C);
-}
-
-template <int BF16, int V>
-static __global__ void __launch_bounds__(THREADS)
-    norm_bwd_kernel(int C, unsigned n, const void *x, const void *dn, const float *mean,
-                    const float *var, const float *gamma, double eps, const float *means, int add,
-                    void *dx) {
-    const unsigned t = blockIdx.x * THREADS + threadIdx.x;
-    if (t >= n) return;
-    const int c = (int)(t % ((unsigned)C / V)) * V;
-    float v[V], d[V], before[V] = {};
-    load_some<BF16, V>(x, (size_t)t * V, v);
-    load_some<BF16, V>(dn, (size_t)t * V, d);
-    if (add) load_some<BF16, V>(dx, (size_t)t * V, before);
-#pragma unroll
-    for (int j = 0; j < V; j++) {
-        const float rstd = (float)(1 / sqrt(var[c + j] + eps)), xhat = (v[j] - mean[c + j]) * rstd;
-        d[j] = gamma[c + j] * rstd * (d[j] - means[c + j] - xhat * means[C + c + j]) + before[j];
-    }
-    store_some<BF16, V>(dx, (size_t)t * V, d);
-}
-
-static void launch_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                            const void *x, const void *dn, const float *mean, const float *var,
-                            const float *gamma, double eps, const float *means, int add, void *dx) {
-    const int width = cuda_width(s.C, 0, 0);
-    const unsigned n = (unsigned)(cuda_elements(s) / width);
-    const int blocks = cuda_blocks(n, THREADS);
-    if (dtype == OPS_F32 && width == 8)
-        LAUNCH((norm_bwd_kernel<0, 8>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
-               gamma, eps, means, add, dx);
-    else if (dtype == OPS_F32)
-        LAUNCH((norm_bwd_kernel<0, 1>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
-               gamma, eps, means, add, dx);
-    else if (width == 8)
-        LAUNCH((norm_bwd_kernel<1, 8>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
-               gamma, eps, means, add, dx);
-    else
-        LAUNCH((norm_bwd_kernel<1, 1>), blocks, THREADS, 0, dev->stream, s.C, n, x, dn, mean, var,
-               gamma, eps, means, add, dx);
-}
-
-enum ecg_status cuda_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                              const void *x, const void *dn, const float *mean, const float *var,
-                              const float *gamma, double eps, int add, void *dx, float *dgamma,
-                              float *dbeta, struct ops_ws ws) {
-    TRY(cuda_check_blc("norm_bwd", dtype, s));
-    const int rows = s.B * s.L;
-    const struct columns k = columns_of(rows, s.C);
-    double *part = (double *)cuda_take(&ws, part_bytes(rows, s.C));
-    float *means = (float *)cuda_take(&ws, 2 * (size_t)s.C * sizeof(float));
-    if (!part || !means) return cuda_too_small("norm_bwd", ws);
-    if (dtype == OPS_F32)
-        LAUNCH((column_kernel<0, SUM_DOT>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows,
-               x, dn, mean, var, eps, part);
-    else
-        LAUNCH((column_kernel<1, SUM_DOT>), k.grid, k.block, 0, dev->stream, rows, s.C, k.cut.rows,
-               x, dn, mean, var, eps, part);
-    LAUNCH(gradient_sums_kernel, k.add, k.block, 0, dev->stream, k.cut.parts, s.C, (double)rows,
-           part, means, dgamma, dbeta);
-    launch_norm_bwd(dev, dtype, s, x, dn, mean, var, gamma, eps, means, add, dx);
-    return cuda_done_blc(dev, "norm_bwd", dtype, s);
 }

@@ -34,7 +34,8 @@ static void fill_primitives(struct ops *t) {
     t->linear_bwd_w = cuda_linear_bwd_w;
     t->norm_stats = cuda_norm_stats;
     t->norm_fold = cuda_norm_fold;
-    t->norm_bwd = cuda_norm_bwd;
+    t->norm_sums = cuda_norm_sums;
+    t->norm_dx = cuda_norm_dx;
     t->act_fwd = cuda_act_fwd;
     t->act_bwd = cuda_act_bwd;
     t->mean_fwd = cuda_mean_fwd;
@@ -67,6 +68,7 @@ static void complete_table(void) {
     table.se_ws = cuda_se_ws;
     table.se_fwd = cuda_se_fwd;
     table.se_bwd = cuda_se_bwd;
+    table.tail_fwd = cuda_tail_fwd;
     ops_compose(&table);
 }
 

@@ -51,33 +51,47 @@ enum ecg_status ref_norm_fold(struct ops_dev *dev, int C, const float *mean, con
     return ECG_OK;
 }
 
-enum ecg_status ref_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                             const void *x, const void *dn, const float *mean, const float *var,
-                             const float *gamma, double eps, int add, void *dx, float *dgamma,
-                             float *dbeta, struct ops_ws ws) {
+enum ecg_status ref_norm_sums(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, const void *dn, const struct ops_norm *norm,
+                              struct ops_ws ws) {
     (void)dev, (void)ws;
-    TRY(ref_check_blc("norm_bwd", dtype, s));
+    TRY(ref_check_blc("norm_sums", dtype, s));
     const size_t rows = (size_t)s.B * s.L;
 
     for (int c = 0; c < s.C; c++) {
-        const double rstd = 1 / sqrt(var[c] + eps);
+        const double rstd = 1 / sqrt(norm->var[c] + norm->eps), scale = norm->gamma[c] * rstd;
         double sum = 0, dot = 0;
         for (size_t r = 0; r < rows; r++) {
             const size_t i = r * s.C + c;
-            const double xhat = (ref_get(dtype, x, i) - mean[c]) * rstd;
+            const double xhat = (ref_get(dtype, x, i) - norm->mean[c]) * rstd;
             sum += ref_get(dtype, dn, i);
             dot += ref_get(dtype, dn, i) * xhat;
         }
-        for (size_t r = 0; r < rows; r++) {
+        norm->k[c] = (float)scale;
+        norm->k[s.C + c] = (float)(-scale * rstd * (dot / (double)rows));
+        norm->k[2 * s.C + c] = (float)(-scale * (sum / (double)rows));
+        norm->dgamma[c] = (float)(norm->dgamma[c] + dot);
+        norm->dbeta[c] = (float)(norm->dbeta[c] + sum);
+    }
+    return ECG_OK;
+}
+
+enum ecg_status ref_norm_dx(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                            const void *x, const void *dn, const struct ops_norm *norm,
+                            const struct ops_side *side, void *dx) {
+    TRY(ref_check_blc("norm_dx", dtype, s));
+    const size_t rows = (size_t)s.B * s.L;
+    const float *k = norm->k;
+
+    if (side) TRY(ref_shortcut_bwd(dev, dtype, side->s, s.L, s.C, side->S, x, side->dy, dx));
+    for (size_t r = 0; r < rows; r++) {
+        for (int c = 0; c < s.C; c++) {
             const size_t i = r * s.C + c;
-            const double xhat = (ref_get(dtype, x, i) - mean[c]) * rstd;
-            const double d =
-                ref_get(dtype, dn, i) - sum / (double)rows - xhat * (dot / (double)rows);
-            const double before = add ? ref_get(dtype, dx, i) : 0;
-            ref_put(dtype, dx, i, gamma[c] * rstd * d + before);
+            const double d = (double)k[c] * ref_get(dtype, dn, i) +
+                             (double)k[s.C + c] * (ref_get(dtype, x, i) - norm->mean[c]) +
+                             (double)k[2 * s.C + c];
+            ref_put(dtype, dx, i, d + (side ? ref_get(dtype, dx, i) : 0));
         }
-        dgamma[c] = (float)(dgamma[c] + dot);
-        dbeta[c] = (float)(dbeta[c] + sum);
     }
     return ECG_OK;
 }

@@ -55,10 +55,12 @@ enum ecg_status ref_norm_fold(struct ops_dev *dev, int C, const float *mean, con
                               const float *gamma, const float *beta, double eps, float *scale,
                               float *shift, float *running_mean, float *running_var,
                               double momentum, double rows);
-enum ecg_status ref_norm_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
-                             const void *x, const void *dn, const float *mean, const float *var,
-                             const float *gamma, double eps, int add, void *dx, float *dgamma,
-                             float *dbeta, struct ops_ws ws);
+enum ecg_status ref_norm_sums(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                              const void *x, const void *dn, const struct ops_norm *norm,
+                              struct ops_ws ws);
+enum ecg_status ref_norm_dx(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                            const void *x, const void *dn, const struct ops_norm *norm,
+                            const struct ops_side *side, void *dx);
 enum ecg_status ref_act_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                             const struct ops_act *act, const void *x, void *a);
 enum ecg_status ref_act_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,

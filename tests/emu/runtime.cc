@@ -162,8 +162,8 @@ void emu_launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStre
 }
 
 void emu_library_work(const char *name, cudaStream_t stream, std::function<void()> work) {
-    guard g(lock);
-    submit(stream, [name, work] {
+    emu_guard guard;
+    emu_submit(stream, [name, work] {
         emu_memory_open();
         if (EMU_COUNT) emu_count_begin(name);
         work();

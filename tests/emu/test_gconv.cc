@@ -339,8 +339,8 @@ static struct outputs backward(const struct problem *p, bool has_dw, bool has_db
     if (p->is_stem)
         CHECK_OK(stem_bwd_w(p->s, p->d_x, p->d_dy, out.dw, out.db, p->ws, NULL));
     else
-        CHECK_OK(gconv_bwd(p->s, &p->act, p->d_x, p->packed[1], p->d_dy, out.dw, out.db, out.dn,
-                           p->ws, NULL));
+        CHECK_OK(gconv_bwd(p->s, &p->act, p->d_x, p->packed[1], p->d_dy, NULL, out.dw, out.db,
+                           out.dn, NULL, p->ws, NULL));
     return out;
 }
 
@@ -611,9 +611,9 @@ static void refusals(void) {
     p.ws.n--;
     const float *dw = (const float *)device_bytes(p.n_w * 4, p.dw0);
     const struct ops_ws none = {NULL, 0};
-    CHECK_FAILS(
-        gconv_bwd(p.s, &p.act, p.d_x, p.packed[1], p.d_dy, (float *)dw, NULL, NULL, none, NULL),
-        ECG_ERR_FAIL, "scratch");
+    CHECK_FAILS(gconv_bwd(p.s, &p.act, p.d_x, p.packed[1], p.d_dy, NULL, (float *)dw, NULL, NULL,
+                          NULL, none, NULL),
+                ECG_ERR_FAIL, "scratch");
     release();
 }
 

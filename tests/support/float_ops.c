@@ -287,12 +287,14 @@ static enum ecg_status act_conv_fwd(struct ops_dev *dev, enum ops_dtype dtype, s
 static enum ecg_status act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s,
                                     const struct ops_act *act, const void *x, const float *w,
                                     const void *packed, const void *dy,
-                                    const struct ops_branch *branch, float *dw, float *db,
-                                    const struct ops_side *side, void *dn, struct ops_ws ws) {
+                                    const struct ops_branch *branch,
+                                    const struct ops_behind *behind, float *dw, float *db,
+                                    const struct ops_side *side, void *dn,
+                                    const struct ops_norm *norm, struct ops_ws ws) {
     if (dtype == OPS_F32)
-        return ops_ref()->act_conv_bwd(dev, dtype, s, act, x, w, packed, dy, branch, dw, db, side,
-                                       dn, ws);
-    TRY(ops_compose_branch(dev, dtype, s, branch, &dy, &ws));
+        return ops_ref()->act_conv_bwd(dev, dtype, s, act, x, w, packed, dy, branch, behind, dw, db,
+                                       side, dn, norm, ws);
+    TRY(ops_compose_at_y(dev, dtype, s, branch, behind, &dy, &ws));
     float *from = widened(x, n_in(s)), *a = factors(act, s, from), *d = widened(dy, n_out(s));
     float *da = floats(n_in(s));
     backward(s, a, w, d, da, dw, db);
@@ -301,7 +303,7 @@ static enum ecg_status act_conv_bwd(struct ops_dev *dev, enum ops_dtype dtype, s
     if (dn) through_act(act, input_of(s), from, da, side != NULL, dn);
     float *const mine[] = {from, a, d, da};
     for (size_t i = 0; i < sizeof(mine) / sizeof(mine[0]); i++) free(mine[i]);
-    return ECG_OK;
+    return norm ? ops_ref()->norm_sums(dev, dtype, input_of(s), x, dn, norm, ws) : ECG_OK;
 }
 
 const struct ops *float_ops(enum mistake mistake) {

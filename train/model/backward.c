@@ -6,8 +6,11 @@
  *     conv3, behind the gate: g[a]    -> h3 = dh2
  *     conv2: h3                       -> g[b] = dh1
  *     conv1, beside the shortcut: g[b] and g[a] -> g[c], the gradient at the block's input
- *                                     (with BN the shortcut's part first, then conv1's by way of h1, which is wide enough:
- *                                     a block never narrows)
+ *                                     (with BN the gradient after it; that at the input comes to g[b], and b and c change
+ *                                     places)
+ *
+ * With BN by a batch's statistics h3, g[b] and g[c] hold the gradients after the normalisation: the convolution that writes
+ * one also sums over it, and what reads it takes it through the normalisation on the way.
  *
  * and a and c change places for the block below. So a forward pass serves one backward pass. */
 #include "train/model/plan.h"
@@ -35,34 +38,46 @@ static int lowest_layer(const struct net1d_private *p) {
     return i;
 }
 
+/* What stands around a convolution on the way back; NULL: nothing. */
+struct around {
+    const struct ops_branch *branch;
+    const struct ops_behind *behind;
+    const struct ops_side *side;
+    const struct ops_norm *norm;
+};
+
 /* Gradient of act(x)'s convolution: dw, db, and dn before the activation (NULL: not wanted). */
 static enum ecg_status conv_bwd(struct net1d *net, const struct net1d_conv *c, int B,
                                 const struct ops_act *act, const void *x, const void *dy,
-                                const struct ops_branch *branch, const struct ops_side *side,
-                                void *dn) {
+                                struct around around, void *dn) {
     bool train = trains(c->w, c->b);
-    return net->ops->act_conv_bwd(net->dev, net->config.precision, plan_conv(c, B), act, x,
-                                  tensors_value(net, c->w), c->packed, dy, branch,
-                                  train ? tensors_grad(net, c->w) : NULL,
-                                  train ? tensors_grad(net, c->b) : NULL, side, dn, net->p->ws);
+    return net->ops->act_conv_bwd(
+        net->dev, net->config.precision, plan_conv(c, B), act, x, tensors_value(net, c->w),
+        c->packed, dy, around.branch, around.behind, train ? tensors_grad(net, c->w) : NULL,
+        train ? tensors_grad(net, c->b) : NULL, around.side, dn, around.norm, net->p->ws);
 }
 
-/* Takes dn, the gradient after normalisation, to the gradient at x: in place, or added to `sum`. Running statistics
- * are constants, the normalisation then only a scale, and its weight and bias stay as they are. */
-static enum ecg_status norm_bwd(struct net1d *net, const struct net1d_norm *n,
-                                const struct net1d_pass *pass, struct ops_blc s, const void *x,
-                                void *dn, void *sum) {
-    if (!n->used) return ECG_OK;
-    if (forward_batch_statistics(pass))
-        return net->ops->norm_bwd(net->dev, net->config.precision, s, x, dn, n->mean, n->var,
-                                  tensors_value(net, n->weight), NET1D_BN_EPS, sum != NULL,
-                                  sum != NULL ? sum : dn, tensors_grad(net, n->weight),
-                                  tensors_grad(net, n->bias), net->p->ws);
+/* The normalisation by this batch's statistics, its k in buffer `which`. False: there is none. */
+static bool batch_norm(const struct net1d *net, const struct net1d_norm *n,
+                       const struct net1d_pass *pass, int which, struct ops_norm *norm) {
+    if (!n->used || !forward_batch_statistics(pass)) return false;
+    *norm = (struct ops_norm){.mean = n->mean,
+                              .var = n->var,
+                              .gamma = tensors_value(net, n->weight),
+                              .eps = NET1D_BN_EPS,
+                              .k = net->p->norm_k[which],
+                              .dgamma = tensors_grad(net, n->weight),
+                              .dbeta = tensors_grad(net, n->bias)};
+    return true;
+}
+
+/* Takes dn, the gradient after a normalisation by running statistics, to the gradient before it, in place. They are
+ * constants, the normalisation then only a scale, and its weight and bias stay as they are. */
+static enum ecg_status scale_bwd(struct net1d *net, const struct net1d_norm *n,
+                                 const struct net1d_pass *pass, struct ops_blc s, void *dn) {
+    if (!n->used || forward_batch_statistics(pass)) return ECG_OK;
     struct ops_act scale = {.scale = n->scale, .shift = net->p->zeros};
-    TRY(net->ops->act_fwd(net->dev, net->config.precision, s, &scale, dn, dn));
-    if (sum == NULL) return ECG_OK;
-    const struct ops_act none = {0};
-    return net->ops->act_bwd(net->dev, net->config.precision, s, &none, x, dn, 1, sum);
+    return net->ops->act_fwd(net->dev, net->config.precision, s, &scale, dn, dn);
 }
 
 /* From dy back through gate and SE: what stands between dy and conv3's output. */
@@ -86,39 +101,63 @@ static enum ecg_status gate_bwd(struct net1d *net, struct net1d_block *b, int B,
         train ? tensors_grad(net, b->fc2.b) : NULL, p->ws);
 }
 
+static void swap(void **a, void **b) {
+    void *c = *a;
+    *a = *b;
+    *b = c;
+}
+
 /* conv1, with the shortcut beside it: g[0] = dy, g[1] = dh1; the gradient at the block's input comes to g[2]. */
 static enum ecg_status entrance_bwd(struct net1d *net, struct net1d_block *b, int B,
-                                    const struct net1d_pass *pass, bool go_on, void *const g[3]) {
+                                    const struct net1d_pass *pass, bool go_on,
+                                    const struct ops_behind *behind, void *g[3]) {
+    struct ops_blc s = {B, b->Lin, b->Cin};
     struct ops_act act = forward_conv_act(net, b, 1, pass);
     struct ops_side side = {{B, b->Lout, b->Cout}, b->S, g[0]};
-    if (!b->bn1.used)
-        return conv_bwd(net, &b->conv1, B, &act, b->in, g[1], NULL, go_on ? &side : NULL,
-                        go_on ? g[2] : NULL);
-    if (go_on)
-        TRY(net->ops->shortcut_bwd(net->dev, net->config.precision, side.s, b->Lin, b->Cin, b->S,
-                                   b->in, side.dy, g[2]));
-    bool wanted = go_on || norm_trains(&b->bn1);
-    TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[1], NULL, NULL, wanted ? b->h1 : NULL));
-    if (!wanted) return ECG_OK;
-    return norm_bwd(net, &b->bn1, pass, (struct ops_blc){B, b->Lin, b->Cin}, b->in, b->h1,
-                    go_on ? g[2] : NULL);
+    struct around around = {.behind = behind};
+    struct ops_norm norm;
+    if (!b->bn1.used) {
+        around.side = go_on ? &side : NULL;
+        return conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, go_on ? g[2] : NULL);
+    }
+    if (!go_on && !norm_trains(&b->bn1))
+        return conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, NULL);
+    if (batch_norm(net, &b->bn1, pass, 0, &norm)) around.norm = &norm;
+    TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, g[2]));
+    if (!go_on) return ECG_OK;
+    swap(&g[1], &g[2]);
+    if (around.norm != NULL)
+        return net->ops->norm_dx(net->dev, net->config.precision, s, b->in, g[1], &norm, &side,
+                                 g[2]);
+    const struct ops_act none = {0};
+    TRY(net->ops->shortcut_bwd(net->dev, net->config.precision, side.s, b->Lin, b->Cin, b->S, b->in,
+                               side.dy, g[2]));
+    TRY(scale_bwd(net, &b->bn1, pass, s, g[1]));
+    return net->ops->act_bwd(net->dev, net->config.precision, s, &none, b->in, g[1], 1, g[2]);
 }
 
 /* g[0] = dy on the way in; the gradient at the block's input comes back in g[2] when `go_on`. */
 static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B,
-                                 const struct net1d_pass *pass, bool go_on, void *const g[3]) {
+                                 const struct net1d_pass *pass, bool go_on, void *g[3]) {
     bool is_last = b->index + 1 == net->p->n_blocks; /* its h1, h2, h3 are still there */
     if (net->config.recompute && !is_last) TRY(forward_branch(net, b, B, pass, true));
     struct ops_branch branch;
     TRY(gate_bwd(net, b, B, pass, g[0], &branch));
     void *dh2 = b->h3, *dh1 = g[1];
+    struct ops_norm norm3, norm2;
+    bool by3 = batch_norm(net, &b->bn3, pass, 0, &norm3);
+    bool by2 = batch_norm(net, &b->bn2, pass, 1, &norm2);
+    const struct ops_behind behind2 = {&norm3, b->h2, dh2}, behind1 = {&norm2, b->h1, dh1};
+
     struct ops_act act = forward_conv_act(net, b, 3, pass);
-    TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], &branch, NULL, dh2));
-    TRY(norm_bwd(net, &b->bn3, pass, (struct ops_blc){B, b->Lout, b->Cmid}, b->h2, dh2, NULL));
+    struct around around = {.branch = &branch, .norm = by3 ? &norm3 : NULL};
+    TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], around, dh2));
+    TRY(scale_bwd(net, &b->bn3, pass, (struct ops_blc){B, b->Lout, b->Cmid}, dh2));
     act = forward_conv_act(net, b, 2, pass);
-    TRY(conv_bwd(net, &b->conv2, B, &act, b->h1, dh2, NULL, NULL, dh1));
-    TRY(norm_bwd(net, &b->bn2, pass, (struct ops_blc){B, b->Lin, b->Cmid}, b->h1, dh1, NULL));
-    return entrance_bwd(net, b, B, pass, go_on, g);
+    around = (struct around){.behind = by3 ? &behind2 : NULL, .norm = by2 ? &norm2 : NULL};
+    TRY(conv_bwd(net, &b->conv2, B, &act, b->h1, dh2, around, dh1));
+    TRY(scale_bwd(net, &b->bn2, pass, (struct ops_blc){B, b->Lin, b->Cmid}, dh1));
+    return entrance_bwd(net, b, B, pass, go_on, by2 ? &behind1 : NULL, g);
 }
 
 static enum ecg_status head_bwd(struct net1d *net, int B, bool go_on, void *dy) {
@@ -141,9 +180,15 @@ static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pas
     struct ops_blc s = {B, p->stem.shape.Lout, p->stem.shape.Cout};
     struct ops_act act = forward_act(net, &p->first_bn, -1, pass);
     TRY(net->ops->act_bwd(net->dev, net->config.precision, s, &act, p->h0, dy, 0, dy));
-    TRY(norm_bwd(net, &p->first_bn, pass, s, p->h0, dy, NULL));
+    TRY(scale_bwd(net, &p->first_bn, pass, s, dy));
+    struct ops_norm norm;
+    bool by_batch = batch_norm(net, &p->first_bn, pass, 0, &norm);
+    const struct ops_behind behind = {&norm, p->h0, dy};
+    if (by_batch)
+        TRY(net->ops->norm_sums(net->dev, net->config.precision, s, p->h0, dy, &norm, p->ws));
     const struct ops_act none = {0};
-    return conv_bwd(net, &p->stem, B, &none, net->x, dy, NULL, NULL, NULL);
+    return conv_bwd(net, &p->stem, B, &none, net->x, dy,
+                    (struct around){.behind = by_batch ? &behind : NULL}, NULL);
 }
 
 static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_pass *pass) {
@@ -153,9 +198,7 @@ static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_p
     TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));
-        void *dx = g[2];
-        g[2] = g[0];
-        g[0] = dx;
+        swap(&g[0], &g[2]);
     }
     return lowest < 0 ? stem_bwd(net, B, pass, g[0]) : ECG_OK;
 }

@@ -60,21 +60,16 @@ static enum ecg_status fold(struct net1d *net, struct net1d_norm *n, const struc
                                n->shift, running_mean, running_var, NET1D_BN_MOMENTUM, rows);
 }
 
-/* Statistics of x, then fold: for a tensor that no convolution wrote. */
-static enum ecg_status normalize(struct net1d *net, struct net1d_norm *n,
-                                 const struct net1d_pass *pass, struct ops_blc s, const void *x) {
-    if (!n->used) return ECG_OK;
-    if (forward_batch_statistics(pass))
-        TRY(net->ops->norm_stats(net->dev, net->config.precision, s, x, n->mean, n->var,
-                                 net->p->ws));
-    return fold(net, n, pass, (double)s.B * s.L);
+/* Whether what comes before `next` (NULL = nothing) hands back statistics of its output for it. */
+static bool wants_statistics(const struct net1d_norm *next, const struct net1d_pass *pass) {
+    return next != NULL && next->used && forward_batch_statistics(pass);
 }
 
 /* Convolution of act(x); when `next` normalises the output, its statistics come along. */
 static enum ecg_status conv(struct net1d *net, const struct net1d_conv *c, int B,
                             const struct net1d_pass *pass, const struct ops_act *act, const void *x,
                             void *y, struct net1d_norm *next, float *y_mean) {
-    bool stats = next != NULL && next->used && forward_batch_statistics(pass);
+    bool stats = wants_statistics(next, pass);
     struct ops_conv s = plan_conv(c, B);
     TRY(net->ops->act_conv_fwd(net->dev, net->config.precision, s, act, x, tensors_value(net, c->w),
                                c->packed, tensors_value(net, c->b), y, stats ? next->mean : NULL,
@@ -136,7 +131,6 @@ static enum ecg_status squeeze_excite(struct net1d *net, struct net1d_block *b, 
 
 enum ecg_status forward_branch(struct net1d *net, struct net1d_block *b, int B,
                                const struct net1d_pass *pass, bool again) {
-    if (!again) TRY(normalize(net, &b->bn1, pass, (struct ops_blc){B, b->Lin, b->Cin}, b->in));
     struct ops_act act1 = forward_conv_act(net, b, 1, pass);
     TRY(conv(net, &b->conv1, B, pass, &act1, b->in, b->h1, again ? NULL : &b->bn2, NULL));
     struct ops_act act2 = forward_conv_act(net, b, 2, pass);
@@ -147,12 +141,16 @@ enum ecg_status forward_branch(struct net1d *net, struct net1d_block *b, int B,
 
 static enum ecg_status block(struct net1d *net, struct net1d_block *b, int B,
                              const struct net1d_pass *pass) {
+    struct net1d_norm *next = b->index + 1 < net->p->n_blocks ? &b[1].bn1 : NULL;
+    bool stats = wants_statistics(next, pass);
     TRY(forward_branch(net, b, B, pass, false));
     const float *gate;
     TRY(squeeze_excite(net, b, B, pass, &gate));
-    return net->ops->shortcut_fwd(net->dev, net->config.precision,
-                                  (struct ops_blc){B, b->Lout, b->Cout}, b->Lin, b->Cin, b->S,
-                                  b->h3, gate, b->in, b->y);
+    TRY(net->ops->tail_fwd(net->dev, net->config.precision, (struct ops_blc){B, b->Lout, b->Cout},
+                           b->Lin, b->Cin, b->S, b->h3, gate, b->in, b->y,
+                           stats ? next->mean : NULL, stats ? next->var : NULL, net->p->ws));
+    if (next == NULL || !next->used) return ECG_OK;
+    return fold(net, next, pass, (double)B * b->Lout);
 }
 
 static enum ecg_status head(struct net1d *net, int B) {

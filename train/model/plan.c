@@ -159,9 +159,7 @@ static size_t scratch_for(const struct net1d *net, int B) {
         n = max_size(n, conv_scratch(net, &b->conv2, B));
         n = max_size(n, conv_scratch(net, &b->conv3, B));
         n = max_size(n, net->ops->se_ws(net->dev, B, b->Cout, b->H));
-        n = max_size(n, norm_scratch(net, B, b->Lin, b->Cin));
-        n = max_size(n, norm_scratch(net, B, b->Lin, b->Cmid));
-        n = max_size(n, norm_scratch(net, B, b->Lout, b->Cmid));
+        n = max_size(n, norm_scratch(net, B, b->Lout, b->Cout));
     }
     return n;
 }
@@ -239,6 +237,8 @@ static void carve_backward(struct net1d *net, struct carver *c, const struct ext
         p->dfeatures = take_blc(c, B, 1, p->dense.K);
         p->dgate = take(c, n, e->width, 1);
         p->dm = take(c, n, e->width, 1);
+        for (int i = 0; i < 2 && net->config.batch_norm; i++)
+            p->norm_k[i] = take(c, 3, e->width, 1);
     }
     c->part = &net->memory.gradients;
     net->grads = take(c, net->n_params, 1, 1);

@@ -44,7 +44,7 @@ struct net1d_block {
     struct net1d_norm bn1, bn2, bn3; /* of the inputs of conv1, conv2, conv3 */
     struct net1d_linear fc1, fc2;
     void *in;         /* (B, Lin, Cin) the previous block's y */
-    void *h1;         /* (B, Lin, Cmid); with BN, gradients at the end of the block's backward */
+    void *h1;         /* (B, Lin, Cmid) */
     void *h2;         /* (B, Lout, Cmid) */
     void *h3;         /* (B, Lout, Cout); from the middle of the block's backward on, gradients */
     void *y;          /* (B, Lout, Cout) */
@@ -82,6 +82,7 @@ struct net1d_private {
     float *dfeatures; /* (B, D) */
     float *dgate;     /* (B, largest Cout) */
     float *dm;        /* (B, largest Cout) */
+    float *norm_k[2]; /* (3, largest C) each: struct ops_norm's k, of two normalisations at a time; NULL without BN */
     float *zeros;     /* (max(B, 1) * largest C) a shift of zero */
     /* drop-path */
     float *path_factor;      /* (B, largest Cout) 0 or 1/(1-p), a sample's value in its whole row */
@@ -113,7 +114,7 @@ struct ops_act forward_act(const struct net1d *net, const struct net1d_norm *nor
                            const struct net1d_pass *pass);
 struct ops_act forward_conv_act(const struct net1d *net, const struct net1d_block *b, int conv,
                                 const struct net1d_pass *pass);
-/* A block's three convolutions, from b->in to h1, h2, h3. `again`: in backward, by the statistics that the forward pass
+/* A block's three convolutions, from b->in, normalised (bn1) as it was written, to h1, h2, h3. `again`: in backward, by the statistics that the forward pass
  * left, which stay as they are. */
 enum ecg_status forward_branch(struct net1d *net, struct net1d_block *b, int B,
                                const struct net1d_pass *pass, bool again);

@@ -59,9 +59,20 @@ static enum ecg_status norm_stats(struct element_run *r) {
     return r->ops->norm_stats(r->dev, r->dtype, mid(&r->at), r->h, r->one, r->two, r->ws);
 }
 
-static enum ecg_status norm_bwd(struct element_run *r) {
-    return r->ops->norm_bwd(r->dev, r->dtype, mid(&r->at), r->h, r->y, r->one, r->two, r->three,
-                            1e-5, 0, r->dx, r->sum, r->sum + r->at.C, r->ws);
+static struct ops_norm norm_of(const struct element_run *r) {
+    const int C = r->at.C;
+    return (struct ops_norm){
+        r->one, r->two, r->three, 1e-5, r->sum, r->sum + 3 * (size_t)C, r->sum + 4 * (size_t)C};
+}
+
+static enum ecg_status norm_sums(struct element_run *r) {
+    const struct ops_norm norm = norm_of(r);
+    return r->ops->norm_sums(r->dev, r->dtype, mid(&r->at), r->h, r->y, &norm, r->ws);
+}
+
+static enum ecg_status norm_dx(struct element_run *r) {
+    const struct ops_norm norm = norm_of(r);
+    return r->ops->norm_dx(r->dev, r->dtype, mid(&r->at), r->h, r->y, &norm, NULL, r->dx);
 }
 
 static enum ecg_status shortcut_fwd(struct element_run *r) {
@@ -94,9 +105,10 @@ static const struct element {
     enum ecg_status (*call)(struct element_run *r);
 } elements[] = {
     {"act_fwd", 0, 2, 0, act_fwd},           {"act_bwd", 0, 3, 0, act_bwd},
-    {"norm_stats", 0, 1, 0, norm_stats},     {"norm_bwd", 0, 3, 0, norm_bwd},
-    {"shortcut_fwd", 1, 0, 2, shortcut_fwd}, {"shortcut_bwd", 2, 0, 1, shortcut_bwd},
-    {"gate_bwd", 0, 0, 2, gate_bwd},         {"branch_bwd", 0, 0, 2, branch_bwd},
+    {"norm_stats", 0, 1, 0, norm_stats},     {"norm_sums", 0, 2, 0, norm_sums},
+    {"norm_dx", 0, 3, 0, norm_dx},           {"shortcut_fwd", 1, 0, 2, shortcut_fwd},
+    {"shortcut_bwd", 2, 0, 1, shortcut_bwd}, {"gate_bwd", 0, 0, 2, gate_bwd},
+    {"branch_bwd", 0, 0, 2, branch_bwd},
 };
 enum { N_ELEMENTS = sizeof elements / sizeof *elements, ADAM = N_ELEMENTS, N_ALL };
 
@@ -201,7 +213,7 @@ static enum ecg_status with_buffers(const struct bench *b, struct element_run *r
         {(void **)&r->buffer[0], act}, {(void **)&r->buffer[1], act}, {(void **)&r->buffer[2], act},
         {(void **)&r->buffer[3], act}, {(void **)&r->p, params},      {(void **)&r->g, params},
         {(void **)&r->m, params},      {(void **)&r->v, params},      {(void **)&r->one, rows},
-        {(void **)&r->two, rows},      {(void **)&r->three, rows},    {(void **)&r->sum, 2 * rows},
+        {(void **)&r->two, rows},      {(void **)&r->three, rows},    {(void **)&r->sum, 5 * rows},
     };
     enum ecg_status status = ECG_OK;
     for (int i = 0; i < all->n; i++) {

@@ -119,9 +119,9 @@ static enum ecg_status run_pass(void *context) {
     if (r->forward)
         return r->ops->act_conv_fwd(r->dev, r->dtype, r->s, &r->act, x, r->w, r->packed, r->b, y,
                                     NULL, NULL, NULL, r->ws);
-    return r->ops->act_conv_bwd(r->dev, r->dtype, r->s, &r->act, x, r->w, r->packed, y, NULL,
+    return r->ops->act_conv_bwd(r->dev, r->dtype, r->s, &r->act, x, r->w, r->packed, y, NULL, NULL,
                                 r->weights ? r->dw : NULL, r->weights ? r->db : NULL, NULL,
-                                r->data ? dn : NULL, r->ws);
+                                r->data ? dn : NULL, NULL, r->ws);
 }
 
 static void conv_run_free(struct conv_run *r) {
