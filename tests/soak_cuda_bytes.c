@@ -295,11 +295,11 @@ static void hold(bool batch_norm, struct bounds today, struct bounds wanted) {
 }
 
 static void without_batch_norm(void) {
-    hold(false, (struct bounds){68, 3, 379}, (struct bounds){68, 3, 340});
+    hold(false, (struct bounds){68, 3, 339}, (struct bounds){68, 3, 340});
 }
 
 static void with_batch_norm(void) {
-    hold(true, (struct bounds){113, 3.7, 717}, (struct bounds){86, 3, 340});
+    hold(true, (struct bounds){85, 3.95, 554}, (struct bounds){86, 3, 340});
 }
 
 int main(int argc, char **argv) {

@@ -113,9 +113,10 @@ template <class T> static struct fused_instance describe(void) {
     t.N = T::N, t.K = T::K, t.threads = T::THREADS, t.shared = T::SHARED_BYTES;
     t.kernel[0] = gemm_backward_kernel<T, 0>;
     t.kernel[GEMM_STATS] = gemm_backward_kernel<T, GEMM_STATS>;
-    t.kernel[GEMM_BEHIND] = gemm_backward_kernel<T, GEMM_BEHIND>;
     t.kernel[GEMM_BEHIND | GEMM_STATS] = gemm_backward_kernel<T, GEMM_BEHIND | GEMM_STATS>;
     t.kernel[GEMM_BEHIND | GEMM_SIDE] = gemm_backward_kernel<T, GEMM_BEHIND | GEMM_SIDE>;
+    t.kernel[GEMM_BEHIND] =
+        t.kernel[GEMM_BEHIND | GEMM_SIDE]; /* asks whether there is a shortcut */
     t.kernel[GEMM_SIDE] = gemm_backward_kernel<T, GEMM_SIDE>;
     t.kernel[GEMM_SUMS | GEMM_SIDE] = gemm_backward_kernel<T, GEMM_SUMS | GEMM_SIDE>;
     t.kernel[GEMM_SUMS] = t.kernel[GEMM_SUMS | GEMM_SIDE]; /* sums are wanted beside a shortcut */
