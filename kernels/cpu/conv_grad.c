@@ -14,11 +14,12 @@
  * r + step of the slab, which tap by tap belong to two windows one after the other, become one row of pairs. */
 #include "kernels/cpu/windows.h"
 
-/* UNIT: windows summed in fp32 before a tile's registers are stored. SHARE_OUT: output channels of a share at
+/* UNIT: windows summed before a tile's registers are stored, so many that reading and writing the sums again is small
+ * beside the products. SHARE_OUT: output channels of a share at
  * most, so that dy's rows of a unit fit a second-level cache. SHARE_WEIGHTS: weights of a share, about, so
  * that its sum does. SLAB_PLACES: of a unit of several samples, which is read once for every panel. PIECE: panels
  * filled by one task for all. FINISH_*: weights finished by one task, and at once. */
-enum { UNIT = 128, UNIT_HALF = 256, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
+enum { UNIT = 320, UNIT_HALF = 640, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
 enum { SLAB_PLACES = 4096, PIECE = 4 };
 enum { FINISH_WORK = 32768, FINISH_TAPS = 16, FINISH_COLS = 128 };
 
