@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * A thread pool that sleeps (condition variables, never a spin), so that a busy neighbour costs its
- * share and no more. Tasks are handed out one by one from a shared counter; results must not depend on
- * who runs which task: a task writes only to its own place. */
+ * A thread pool that sleeps (condition variables) after looking out for work for some microseconds at most, so that a
+ * busy neighbour costs its share and no more. Neighbouring tasks go to the same worker where all are equally fast; results
+ * must not depend on who runs which task: a task writes only to its own place. */
 #ifndef CORE_POOL_H
 #define CORE_POOL_H
 

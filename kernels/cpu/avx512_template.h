@@ -46,26 +46,15 @@ static inline void vec_store_n(float *p, level_vec v, int n) {
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
 }
 
-/* From an estimate of 14 bits: one step of Newton's makes 23 of them, a second one rounds as a division does but for
- * the few x whose significand is all ones. */
-static inline level_vec vec_reciprocal(level_vec x) {
-    const level_vec one = _mm512_set1_ps(1.0f);
-    level_vec r = _mm512_rcp14_ps(x);
-    r = _mm512_fmadd_ps(_mm512_fnmadd_ps(x, r, one), r, r);
-    return _mm512_fmadd_ps(_mm512_fnmadd_ps(x, r, one), r, r);
-}
-
-static inline level_vec vec_reciprocal_half(level_vec x) {
-    const level_vec r = _mm512_rcp14_ps(x);
-    return _mm512_fmadd_ps(_mm512_fnmadd_ps(x, r, _mm512_set1_ps(1.0f)), r, r);
-}
-
 #define LEVEL_HAS_AVX512 1
 
-static inline level_vec vec_round(level_vec x) {
-    return _mm512_roundscale_ps(x, 0);
+/* The fraction of x above the next lower integer; *whole: what vec_scale makes that integer of. */
+static inline level_vec vec_split(level_vec x, level_vec *whole) {
+    *whole = x;
+    return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
 }
 
+/* x 2^floor(n) */
 static inline level_vec vec_scale(level_vec x, level_vec n) {
     return _mm512_scalef_ps(x, n);
 }

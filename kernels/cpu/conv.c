@@ -178,11 +178,28 @@ static void run_item(const struct job *job, size_t item, int worker) {
     multiply_all(job, &t, g0, g1, cpu_part((size_t)p->n_panels, (size_t)p->n_shares, share));
 }
 
+/* The job of a task, and the task's number in it. The passes take turns: their tasks of one number read the same rows
+ * and write neighbouring ones. */
+static const struct job *job_of(const struct jobs *all, size_t *task) {
+    size_t each = all->job[0].p.n_tasks;
+    for (int i = 1; i < all->n; i++)
+        if (all->job[i].p.n_tasks < each) each = all->job[i].p.n_tasks;
+    const size_t turns = each * (size_t)all->n;
+    if (*task < turns) {
+        const struct job *job = &all->job[*task % (size_t)all->n];
+        *task /= (size_t)all->n;
+        return job;
+    }
+    *task -= turns;
+    int i = 0;
+    for (; *task >= all->job[i].p.n_tasks - each; i++) *task -= all->job[i].p.n_tasks - each;
+    *task += each;
+    return &all->job[i];
+}
+
 static void pass_task(void *context, size_t task, int worker) {
     const struct jobs *all = context;
-    int i = 0;
-    for (; task >= all->job[i].p.n_tasks; i++) task -= all->job[i].p.n_tasks;
-    const struct job *job = &all->job[i];
+    const struct job *job = job_of(all, &task);
     const struct cpu_part items = cpu_part(job->p.n_items, job->p.n_tasks, task);
     for (size_t k = items.from; k < items.to; k++) run_item(job, k, worker);
 }

@@ -14,11 +14,12 @@
  * r + step of the slab, which tap by tap belong to two windows one after the other, become one row of pairs. */
 #include "kernels/cpu/windows.h"
 
-/* UNIT: windows summed in fp32 before a tile's registers are stored. SHARE_OUT: output channels of a share at
+/* UNIT: windows summed before a tile's registers are stored, so many that reading and writing the sums again is small
+ * beside the products. SHARE_OUT: output channels of a share at
  * most, so that dy's rows of a unit fit a second-level cache. SHARE_WEIGHTS: weights of a share, about, so
  * that its sum does. SLAB_PLACES: of a unit of several samples, which is read once for every panel. PIECE: panels
  * filled by one task for all. FINISH_*: weights finished by one task, and at once. */
-enum { UNIT = 128, UNIT_HALF = 256, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
+enum { UNIT = 320, UNIT_HALF = 640, SHARE_OUT = 512, SHARE_WEIGHTS = 65536, ENOUGH_TASKS = 16 };
 enum { SLAB_PLACES = 4096, PIECE = 4 };
 enum { FINISH_WORK = 32768, FINISH_TAPS = 16, FINISH_COLS = 128 };
 
@@ -56,6 +57,14 @@ static int even(const struct grad *j, int n) {
     return j->half ? n + n % 2 : n;
 }
 
+/* Where all samples are one, units down to half the size serve to make the chunks wanted. */
+static int units_of_sample(const struct grad *j, int wanted) {
+    const size_t n = (size_t)j->win.n, most = j->half ? UNIT_HALF : UNIT;
+    const int fewest = (int)cpu_ceil_div(n, most);
+    if (!j->merged) return fewest;
+    return cpu_max(fewest, cpu_min(wanted, (int)cpu_ceil_div(n, most / 2)));
+}
+
 /* Short samples are worth doing together: a tile's registers are then stored less often. */
 static int samples_of_unit(const struct grad *j) {
     if (j->merged || j->units > 1) return 1;
@@ -75,17 +84,17 @@ static struct grad plan(struct ops_dev *dev, enum ops_dtype dtype, struct ops_co
     j.panel = j.depth <= v->vector ? v->vector : v->panel_cols;
     j.batch = windows_batch(OPS_F32, j.win.in, j.out, j.win.G);
     j.n_batches = (int)cpu_ceil_div((size_t)j.win.G, (size_t)j.batch);
-    j.units = (int)cpu_ceil_div((size_t)j.win.n, j.half ? UNIT_HALF : UNIT);
-    j.unit = (int)cpu_ceil_div((size_t)j.win.n, (size_t)j.units);
     j.n_out = (int)cpu_ceil_div((size_t)j.out, SHARE_OUT);
     j.most_out = (int)cpu_ceil_div((size_t)j.out, (size_t)j.n_out);
     j.in_panels = j.merged ? (int)cpu_ceil_div((size_t)j.win.in, (size_t)j.panel) : 1;
     j.n_in = cpu_min(j.in_panels,
                      (int)cpu_ceil_div((size_t)j.win.in * (size_t)j.most_out, SHARE_WEIGHTS));
-    j.samples = samples_of_unit(&j);
-    j.all_units = (int)cpu_ceil_div((size_t)j.win.B, (size_t)j.samples) * j.units;
     const int64_t rectangles = (int64_t)j.n_batches * j.n_out * j.n_in;
     const int64_t wanted = (ENOUGH_TASKS + rectangles - 1) / rectangles;
+    j.units = units_of_sample(&j, (int)wanted);
+    j.unit = (int)cpu_ceil_div((size_t)j.win.n, (size_t)j.units);
+    j.samples = samples_of_unit(&j);
+    j.all_units = (int)cpu_ceil_div((size_t)j.win.B, (size_t)j.samples) * j.units;
     j.n_chunks = (int)(wanted < j.all_units ? wanted : j.all_units);
     j.shared = j.merged && j.win.G == 1 && j.n_out * j.n_in > 1;
     j.direct = j.n_chunks == 1 && j.win.taps == 1;

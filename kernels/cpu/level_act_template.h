@@ -1,53 +1,64 @@
 /* SPDX-License-Identifier: MIT
  * Part of level_template.h: Swish, and what stands between a stored tensor and a convolution. */
 
-/* e^x within 2 units in the last place: x = n ln 2 + r with |r| <= ln(2)/2, then the polynomial of Cephes'
- * expf and n into the exponent's bits. Adding 1.5 * 2^23 rounds x / ln 2 to the integer that then stands
+/* e^-x within 2 units in the last place: x = n ln 2 + r with |r| <= ln(2)/2, then the polynomial of Cephes'
+ * expf in -r and -n into the exponent's bits. Adding 1.5 * 2^23 rounds -x / ln 2 to the integer that then stands
  * in the low bits of the sum. Beyond the range of normal numbers the result stays at its end; NaN stays. */
-ALWAYS_INLINE level_vec vec_exp(level_vec x) {
+ALWAYS_INLINE level_vec vec_exp_minus(level_vec x) {
     const level_vec magic = vec_set1(12582912.0f);
-    x = vec_min(vec_set1(88.0f), vec_max(vec_set1(-87.0f), x));
-    const level_vec shifted = vec_fma(x, vec_set1(1.44269504f), magic), n = shifted - magic;
+    x = vec_max(vec_set1(-88.0f), vec_min(vec_set1(87.0f), x));
+    const level_vec shifted = vec_fma(x, vec_set1(-1.44269504f), magic), n = shifted - magic;
     const level_vec r =
-        vec_fma(n, vec_set1(2.12194440e-4f), vec_fma(n, vec_set1(-0.693359375f), x));
-    level_vec p = vec_set1(1.9875691500e-4f);
+        vec_fma(n, vec_set1(-2.12194440e-4f), vec_fma(n, vec_set1(0.693359375f), x));
+    level_vec p = vec_set1(-1.9875691500e-4f);
     p = vec_fma(p, r, vec_set1(1.3981999507e-3f));
-    p = vec_fma(p, r, vec_set1(8.3334519073e-3f));
+    p = vec_fma(p, r, vec_set1(-8.3334519073e-3f));
     p = vec_fma(p, r, vec_set1(4.1665795894e-2f));
-    p = vec_fma(p, r, vec_set1(1.6666665459e-1f));
+    p = vec_fma(p, r, vec_set1(-1.6666665459e-1f));
     p = vec_fma(p, r, vec_set1(5.0000001201e-1f));
-    p = vec_fma(p * r, r, r + vec_set1(1.0f));
+    p = vec_fma(p * r, r, vec_set1(1.0f) - r);
     return (level_vec)((level_int)p + ((level_int)shifted << 23));
 }
 
 #ifndef LEVEL_HAS_AVX512
-ALWAYS_INLINE level_vec vec_round(level_vec x) {
+/* Splits x, or the nearest number in [-124, 126], into *whole and the rest, which is in [0, 1]. */
+ALWAYS_INLINE level_vec vec_split(level_vec x, level_vec *whole) {
     const level_vec magic = vec_set1(12582912.0f);
-    return x + magic - magic;
+    x = vec_min(vec_set1(126.0f), vec_max(vec_set1(-124.0f), x));
+    *whole = x - vec_set1(0.5f) + magic - magic;
+    return x - *whole;
 }
 
-/* x 2^n for x of about 1 and integers n below 127; no smaller than the least normal number. */
+/* x 2^n for x of about 1 and n from vec_split. */
 ALWAYS_INLINE level_vec vec_scale(level_vec x, level_vec n) {
-    n = vec_max(vec_set1(-125.0f), n) + vec_set1(12582912.0f);
-    return (level_vec)((level_int)x + ((level_int)n << 23));
+    return (level_vec)((level_int)x + ((level_int)(n + vec_set1(12582912.0f)) << 23));
 }
 #endif
 
-/* e^x for results of 8 bits: 2^n 2^f with |f| <= 1/2, relative error below 3e-6. */
-ALWAYS_INLINE level_vec vec_exp_half(level_vec x) {
-    x = vec_min(vec_set1(126.0f), x * vec_set1(1.44269504f));
-    const level_vec n = vec_round(x), f = x - n;
-    level_vec p = vec_set1(9.5701014e-3f);
-    p = vec_fma(p, f, vec_set1(5.591786e-2f));
-    p = vec_fma(p, f, vec_set1(2.4024745e-1f));
-    p = vec_fma(p, f, vec_set1(6.9312181e-1f));
-    p = vec_fma(p, f, vec_set1(9.9999926e-1f));
+/* e^-x for results of 8 bits: 2^n 2^(f - 1/2), relative error below 3e-6. */
+ALWAYS_INLINE level_vec vec_exp_minus_half(level_vec x) {
+    level_vec n;
+    const level_vec f = vec_split(vec_fma(x, vec_set1(-1.44269504f), vec_set1(0.5f)), &n);
+    level_vec p = vec_set1(9.57010221e-3f);
+    p = vec_fma(p, f, vec_set1(3.67776565e-2f));
+    p = vec_fma(p, f, vec_set1(1.70725808e-1f));
+    p = vec_fma(p, f, vec_set1(4.90027696e-1f));
+    p = vec_fma(p, f, vec_set1(7.07108617e-1f));
     return vec_scale(p, n);
 }
 
+/* x sigmoid(x) is the quotient x / sigmoid_divisor(x): divisions have a unit of their own, which a reciprocal by
+ * Newton's steps would leave idle. */
+ALWAYS_INLINE level_vec sigmoid_divisor(const int half, level_vec x) {
+    return vec_set1(1.0f) + (half ? vec_exp_minus_half(x) : vec_exp_minus(x));
+}
+
 ALWAYS_INLINE level_vec vec_sigmoid(const int half, level_vec x) {
-    const level_vec one = vec_set1(1.0f);
-    return half ? vec_reciprocal_half(one + vec_exp_half(-x)) : vec_reciprocal(one + vec_exp(-x));
+    return vec_set1(1.0f) / sigmoid_divisor(half, x);
+}
+
+ALWAYS_INLINE level_vec vec_swish(const int half, level_vec x) {
+    return x / sigmoid_divisor(half, x);
 }
 
 /* d (n sigmoid(n)) / dn */
@@ -74,7 +85,7 @@ ALWAYS_INLINE void act_fwd_part(const int half, const int norm, const int swish,
                                 const struct level_act *t, const void *x, const float *factor,
                                 void *a, ptrdiff_t c, ptrdiff_t to, int n) {
     level_vec v = normed(half, norm, t, x, c, n);
-    if (swish) v *= vec_sigmoid(half, v);
+    if (swish) v = vec_swish(half, v);
     if (drop) v *= load_part(0, factor, c, n);
     store_part(half, a, to, v, n);
 }
@@ -148,7 +159,7 @@ ALWAYS_INLINE void act_bwd_loop(const int half, const int norm, const int swish,
 ALWAYS_INLINE level_uint act_bits(const int norm, const int swish, const struct level_act *t,
                                   const void *x, ptrdiff_t c, int n) {
     level_vec v = normed(1, norm, t, x, c, n);
-    if (swish) v *= vec_sigmoid(1, v);
+    if (swish) v = vec_swish(1, v);
     return __builtin_convertvector(VEC_TO_HALF(v), level_uint);
 }
 

@@ -46,14 +46,6 @@ static inline void vec_store_n(float *p, level_vec v, int n) {
     _mm256_maskstore_ps(p, first_lanes(n), v);
 }
 
-static inline level_vec vec_reciprocal(level_vec x) {
-    return vec_set1(1.0f) / x;
-}
-
-static inline level_vec vec_reciprocal_half(level_vec x) {
-    return vec_set1(1.0f) / x;
-}
-
 /* The products of the low halves of lanes of 64 bits. */
 #define vec_product32(a, b) ((level_long)_mm256_mul_epu32((__m256i)(a), (__m256i)(b)))
 

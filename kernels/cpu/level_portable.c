@@ -50,14 +50,6 @@ static inline void vec_store_n(float *p, level_vec v, int n) {
     for (int i = 0; i < n; i++) p[i] = v[i];
 }
 
-static inline level_vec vec_reciprocal(level_vec x) {
-    return vec_set1(1.0f) / x;
-}
-
-static inline level_vec vec_reciprocal_half(level_vec x) {
-    return vec_set1(1.0f) / x;
-}
-
 /* The products of the low halves of lanes of 64 bits, whose high halves are 0 here. */
 #define vec_product32(a, b) ((a) * (b))
 

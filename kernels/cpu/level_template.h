@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The body of a SIMD level: included once by each level_*.c, which defines LEVEL_NAME, LEVEL_TEXT,
  * LEVEL_VECTOR (floats of a vector), LEVEL_TILE_ROWS (rows of a tile two vectors wide), the type level_vec
- * and vec_set1/fma/min/max/load/store/load_n/store_n/reciprocal/reciprocal_half/product32 (min and max give the second
- * argument when either is NaN; reciprocal_half serves results of 8 bits), with LEVEL_HAS_BF16 vec_dot_at and
- * vec_to_half, and with LEVEL_HAS_AVX512 vec_round, vec_scale,
+ * and vec_set1/fma/min/max/load/store/load_n/store_n/product32 (min and max give the second argument when either is
+ * NaN), with LEVEL_HAS_BF16 vec_dot_at and vec_to_half, and with LEVEL_HAS_AVX512 vec_split, vec_scale,
  * vec_half_bits and vec_transpose; LEVEL_FP32 names a level whose products of fp32 are taken over. The rest is written with those and
  * with the compiler's operators on vectors, without contraction. */
 #include <math.h>
