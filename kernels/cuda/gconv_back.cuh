@@ -11,7 +11,7 @@
 #include "kernels/cuda/gconv_host.h"
 
 #include "kernels/cuda/gconv_slab.cuh"
-#include "kernels/cuda/row_sums.h"
+#include "kernels/cuda/row_sums.cuh"
 
 enum { BACK_THREADS = 256, BACK_WARPS = 8, BACK_TAPS = GCONV_TAPS / BACK_WARPS };
 

@@ -8,7 +8,7 @@
 #define KERNELS_CUDA_GEMM_EPILOGUE_CUH
 
 #include "kernels/cuda/gemm_tile.cuh"
-#include "kernels/cuda/row_sums.h"
+#include "kernels/cuda/row_sums.cuh"
 
 /* Where a warp's results lie in the (M, N) matrix. */
 struct gemm_place {

@@ -45,7 +45,7 @@ static void do_without(struct ops_dev *dev, const char *name) {
 enum ecg_status cuda_run(struct ops_dev *dev, const char *name, struct ops_graph **graph,
                          enum ecg_status (*work)(void *context), void *context) {
     const struct cuda_range range(name);
-    if (!graph || dev->no_graphs || dev->capturing) return work(context);
+    if (!graph || dev->no_graphs || dev->profiling || dev->capturing) return work(context);
     if (!*graph) {
         *graph = (struct ops_graph *)calloc(1, sizeof **graph);
         if (!*graph) return ecg_fail(ECG_ERR_NOMEM, "out of memory: %zu bytes", sizeof **graph);

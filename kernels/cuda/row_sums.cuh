@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Sums over the 8 rows that a warp's lanes 4*g + q hold (g the row) of the numbers of a normalisation's gradient: of dn and of
  * dn*(x - mean), 4 neighbouring channels a lane. */
-#ifndef KERNELS_CUDA_ROW_SUMS_H
-#define KERNELS_CUDA_ROW_SUMS_H
+#ifndef KERNELS_CUDA_ROW_SUMS_CUH
+#define KERNELS_CUDA_ROW_SUMS_CUH
 
 #include "kernels/cuda/compat.h"
 
@@ -33,8 +33,7 @@ DEVICE float row_sums_over(const struct row_sums &s) {
     float four[4], two[2];
 #pragma unroll
     for (int k = 0; k < 4; k++)
-        four[k] = (dot ? s.dot[k] : s.dn[k]) +
-                  __shfl_xor_sync(~0u, dot ? s.dn[k] : s.dot[k], 16);
+        four[k] = (dot ? s.dot[k] : s.dn[k]) + __shfl_xor_sync(~0u, dot ? s.dn[k] : s.dot[k], 16);
 #pragma unroll
     for (int k = 0; k < 2; k++)
         two[k] = (upper ? four[2 + k] : four[k]) +
