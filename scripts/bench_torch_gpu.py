@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """einthoven beside PyTorch on this machine's GPU: the published Net1D, the same batch, training steps and inference.
 
-    scripts/bench_torch_gpu.py [--batch 256] [--bn 0|1] [--steps 10] [--json FILE] [--no-compile]
+    scripts/bench_torch_gpu.py [--batch 256] [--bn 0|1] [--steps 10] [--json FILE] [--markdown]
 
 Training step = forward, BCE with logits, backward, Adam (fused); inference = eval mode without gradients. PyTorch runs as
     fp32      as the official code, TF32 off
@@ -10,7 +10,8 @@ Training step = forward, BCE with logits, backward, Adam (fused); inference = ev
     last      bf16 with every convolution as a 2-d one of height 1 in channels-last memory
     compiled  bf16 through torch.compile (its compilation is not timed)
 one after the other in this process; each figure is the median of `steps` after three steps to warm up, the GPU waited for.
-einthoven is timed by `einthoven bench --device cuda`, before PyTorch takes memory. GiB are of training: what PyTorch has
+einthoven is timed by `einthoven bench --device cuda`, before PyTorch takes memory; auto is kernels.conv: auto, with NVIDIA's
+libraries where they are faster. A variant that fails is named and left out. --markdown prints the table once more for a README. GiB are of training: what PyTorch has
 allocated at most, and what einthoven has added to the GPU's memory in use. The network is tests/fixtures/make_net1d.py's;
 needs torch and numpy.
 """
@@ -96,12 +97,30 @@ def measure(torch, make_net1d, variant, o):
     return {'training': training, 'inference': o.batch / timed(torch, infer, o.steps), 'memory_gib': memory}
 
 
-def ours(precision, o):
-    words = [bench_torch.BINARY, 'bench', '--device', 'cuda', '--train', '--model', 'published', '--precision', precision,
+def ours(precision, conv, o):
+    words = [bench_torch.BINARY, '-q', 'bench', '--device', 'cuda', '--train', '--model', 'published', '--precision', precision,
              '--batch', str(o.batch), '--runs', str(o.steps), '--json'] + ['--batch-norm'] * o.bn
-    r = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)['train'][0]
+    env = dict(os.environ, EINTHOVEN_CUDA_CONV=conv)
+    r = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, env=env).stdout)['train'][0]
     return {'training': r['training']['ecg_per_s'], 'inference': r['inference']['ecg_per_s'],
             'memory_gib': r['training_gpu_mib'] / 1024}
+
+
+def variants(torch, make_net1d, o):
+    for precision, conv in (('fp32', 'custom'), ('bf16', 'custom'), ('bf16', 'auto')):
+        yield 'einthoven %s, %s' % (precision, conv), lambda p=precision, c=conv: ours(p, c, o)
+    for v in ('fp32', 'bf16', 'last', 'compiled'):
+        yield 'torch %s' % v, lambda v=v: measure(torch, make_net1d, v, o)
+
+
+def table(results):
+    """Markdown; the last column is training over that of the fastest PyTorch."""
+    best = max(r['training'] for name, r in results.items() if name.startswith('torch'))
+    yield '| | training, ECG/s | inference, ECG/s | training, GiB | training / fastest PyTorch |'
+    yield '| --- | ---: | ---: | ---: | ---: |'
+    for name, r in results.items():
+        yield '| %s | %s | %s | %.1f | %.2f |' % (name, '{:,.0f}'.format(r['training']), '{:,.0f}'.format(r['inference']),
+                                               r['memory_gib'], r['training'] / best)
 
 
 def main():
@@ -110,7 +129,7 @@ def main():
     p.add_argument('--bn', type=int, choices=(0, 1), default=1)
     p.add_argument('--steps', type=int, default=10)
     p.add_argument('--json', metavar='FILE')
-    p.add_argument('--no-compile', action='store_true')
+    p.add_argument('--markdown', action='store_true')
     o = p.parse_args()
     import torch
     import make_net1d
@@ -118,17 +137,22 @@ def main():
         raise SystemExit('bench_torch_gpu: PyTorch finds no GPU')
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     results = {}
-    print('%s, torch %s, batch %d, BN %s' % (torch.cuda.get_device_name(), torch.__version__, o.batch, 'on' if o.bn else 'off'))
-    for name, run in ([('einthoven ' + t, lambda t=t: ours(t, o)) for t in ('fp32', 'bf16')] +
-                      [('torch ' + v, lambda v=v: measure(torch, make_net1d, v, o))
-                       for v in ('fp32', 'bf16', 'last', 'compiled') if not (o.no_compile and v == 'compiled')]):
-        results[name] = r = run()
-        print('  %-16s training %9.1f ECG/s   inference %9.1f ECG/s %7.1f GiB' % (
+    title = '%s, torch %s, batch %d, BN %s' % (torch.cuda.get_device_name(), torch.__version__, o.batch, 'on' if o.bn else 'off')
+    print(title)
+    for name, run in variants(torch, make_net1d, o):
+        try:
+            results[name] = r = run()
+        except Exception as e:  # of whatever kind: it is told, and the others go on
+            print('  %-22s %s' % (name, str(e).strip().split('\n')[0]), flush=True)
+            continue
+        print('  %-22s training %9.1f ECG/s   inference %9.1f ECG/s %7.1f GiB' % (
             name, r['training'], r['inference'], r['memory_gib']), flush=True)
         torch.cuda.empty_cache()
+    if o.markdown:
+        print('\n'.join([title, ''] + list(table(results))))
     if o.json:
         with open(o.json, 'w') as f:
-            json.dump({'batch': o.batch, 'batch_norm': bool(o.bn), 'results': results}, f, indent=1)
+            json.dump({'title': title, 'batch': o.batch, 'batch_norm': bool(o.bn), 'results': results}, f, indent=1)
 
 
 if __name__ == '__main__':

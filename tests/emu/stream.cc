@@ -40,7 +40,7 @@ struct emu_event {
     struct emu_graph *capture; /* recorded in this capture */
     bool recorded;
     struct mark mark;
-    double at; /* seconds */
+    std::shared_ptr<double> at; /* seconds: when its stream came to it */
 };
 
 /* Those that exist: a capture's end is told to all that take part. */
@@ -214,9 +214,17 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     emu_guard guard;
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    event->at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    const auto at = std::make_shared<double>();
+    const auto stamp = [at] {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        *at = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    };
+    if (stream != NULL && stream->capture == NULL)
+        enqueue(stream, {{NULL, 0}, stamp});
+    else
+        stamp();
+    event->at = at;
     event->recorded = true;
     event->capture = stream == NULL ? NULL : stream->capture;
     event->mark = {stream, stream == NULL ? 0 : stream->n_given};
@@ -259,7 +267,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
     if (!from->recorded || !to->recorded)
         return emu_failed(cudaErrorInvalidResourceHandle,
                           "cudaEventElapsedTime of an event not recorded");
-    *ms = (float)(1e3 * (to->at - from->at));
+    *ms = (float)(1e3 * (*to->at - *from->at));
     return cudaSuccess;
 }
 

@@ -74,13 +74,16 @@ static void every_launch_is_there_once(void) {
     const struct cuda_bench *bench = einthoven_cuda_bench();
     struct ops_dev *dev = open_device();
     some_work(dev, 2);
+    CHECK_OK(cuda_table()->sync(dev));
     emu_counters_reset();
     const uint64_t before = emu_launches();
     CHECK_OK(bench->profile_start(dev));
     CHECK(dev->profiling);
+    CHECK_OK(cuda_table()->sync(dev)); /* what was launched may wait until then */
     const uint64_t started = emu_launches();
     CHECK(started > before);
     some_work(dev, 7);
+    CHECK_OK(cuda_table()->sync(dev));
     const uint64_t after = emu_launches();
     CHECK_OK(bench->profile_stop(dev, &p));
     CHECK(!dev->profiling);
