@@ -299,7 +299,7 @@ static void without_batch_norm(void) {
 }
 
 static void with_batch_norm(void) {
-    hold(true, (struct bounds){85, 3.95, 554}, (struct bounds){86, 3, 340});
+    hold(true, (struct bounds){85, 3.1, 554}, (struct bounds){86, 3, 340});
 }
 
 int main(int argc, char **argv) {
