@@ -370,8 +370,8 @@ static const struct opcode {
 #define N_OPCODES (sizeof opcodes / sizeof *opcodes)
 
 static enum ecg_status step(struct machine *m) {
-    if (m->at >= m->size) return bad(m, "the pickle ends without a STOP (is it truncated?)");
     m->op = m->at;
+    if (m->at >= m->size) return bad(m, "the pickle ends without a STOP (is it truncated?)");
     m->code = (uint8_t)m->text[m->at++];
     for (size_t i = 0; i < N_OPCODES; i++)
         if (opcodes[i].code == m->code) return opcodes[i].run(m);

@@ -84,7 +84,7 @@ static enum ecg_status read_view(const struct reader *r, struct safetensors_entr
         return bad_tensor(r, e->name, "shape and strides are no two tuples of one length");
     if (shape->n > SAFETENSORS_MAX_NDIM) return bad_tensor(r, e->name, "it has more than 8 axes");
     uint64_t last = v->offset;
-    bool fits = true;
+    bool fits = true, inside = true; /* the number of elements fits, the last one lies inside */
     e->ndim = (int)shape->n;
     e->n = 1;
     for (int i = 0; i < e->ndim; i++) {
@@ -97,11 +97,11 @@ static enum ecg_status read_view(const struct reader *r, struct safetensors_entr
         uint64_t way = 0;
         fits &= !__builtin_mul_overflow(e->n, (size_t)extent->integer, &e->n);
         if (extent->integer > 0)
-            fits &= !__builtin_mul_overflow((uint64_t)extent->integer - 1, v->stride[i], &way);
-        fits &= !__builtin_add_overflow(last, way, &last);
+            inside &= !__builtin_mul_overflow((uint64_t)extent->integer - 1, v->stride[i], &way);
+        inside &= !__builtin_add_overflow(last, way, &last);
     }
     fits &= !__builtin_mul_overflow(e->n, safetensors_dtype_bytes(e->dtype), &e->bytes);
-    if (fits && (e->n == 0 || last < v->n)) return ECG_OK;
+    if (fits && (e->n == 0 || (inside && last < v->n))) return ECG_OK;
     return ecg_fail(
         ECG_ERR_DATA,
         "%s: tensor \"%.100s\": with its offset, shape and strides it reaches beyond the "

@@ -58,11 +58,11 @@ static void key_text(char key[24], size_t i) {
 static void put_tensor(struct text *t, const struct safetensors_out *tensor, size_t i,
                        int64_t n_elements) {
     int64_t strides[SAFETENSORS_MAX_NDIM];
-    uint64_t step = 1; /* of an empty tensor it may wrap */
+    uint64_t step = 1; /* may wrap where there are no elements and strides mean nothing */
     char key[24];
     key_text(key, i);
     for (int k = tensor->ndim; k-- > 0; step *= (uint64_t)tensor->shape[k])
-        strides[k] = (int64_t)step;
+        strides[k] = n_elements ? (int64_t)step : 1;
     put_string(t, tensor->name);
     put_op(t, "ctorch._utils\n_rebuild_tensor_v2\n((");
     put_string(t, "storage");
