@@ -2,7 +2,7 @@
  * Python pickles, protocol 2, as torch.save writes them, read as data: nothing is ever imported, called or executed. The
  * stack machine knows the opcodes of plain values and containers, and a fixed list of globals: OrderedDict, the two functions
  * that rebuild tensors, the storage types, torch.Size, and what a numpy scalar or a device is made of, which becomes an
- * opaque value. Any other opcode or global ends the reading. Memory: some 100 times the pickle's size at most. */
+ * opaque value. Any other opcode or global ends the reading. Memory: some 50 times the pickle's size at most. */
 #ifndef CHECKPOINTS_PICKLE_H
 #define CHECKPOINTS_PICKLE_H
 

@@ -61,9 +61,11 @@ static enum ecg_status read_storage(const struct reader *r, struct safetensors_e
     e->dtype_name = safetensors_dtype_name(e->dtype);
     memcpy(r->member + r->n_prefix, "data/", 5);
     memcpy(r->member + r->n_prefix + 5, key->text, key->n);
-    const struct zip_member *m = NULL;
-    if (zip_read(&r->zip, r->member, r->n_prefix + 5 + key->n, &m) != ECG_OK)
-        return ecg_fail_prefix(ECG_ERR_DATA, "tensor \"%.100s\": ", e->name);
+    struct zip_member *m = zip_find(&r->zip, r->member, r->n_prefix + 5 + key->n);
+    if (!m)
+        return ecg_fail(ECG_ERR_DATA, "%s: tensor \"%.100s\": the archive has no member \"%.*s\"",
+                        r->s->path, e->name, (int)(r->n_prefix + 5 + key->n), r->member);
+    TRY(zip_check(&r->zip, m));
     size_t size = safetensors_dtype_bytes(e->dtype);
     v->data = m->data;
     v->n = (uint64_t)n->integer;
@@ -283,42 +285,41 @@ static bool ends_with(const struct zip_member *m, const char *suffix) {
 }
 
 /* All members stand in one folder, whose name is free: the one that holds data.pkl. */
-static enum ecg_status find_pickle(struct reader *r) {
-    const struct zip_member *found = NULL;
+static enum ecg_status find_pickle(struct reader *r, struct zip_member **found) {
+    *found = NULL;
     for (size_t i = 0; i < r->zip.n; i++) {
-        const struct zip_member *m = &r->zip.members[i];
+        struct zip_member *m = &r->zip.members[i];
         if (!ends_with(m, "/data.pkl")) continue;
         if (memchr(m->name, '/', m->name_bytes) != m->name + m->name_bytes - 9) continue;
-        if (found) return ecg_fail(ECG_ERR_DATA, "%s: it holds several data.pkl", r->s->path);
-        found = m;
+        if (*found) return ecg_fail(ECG_ERR_DATA, "%s: it holds several data.pkl", r->s->path);
+        *found = m;
     }
-    if (!found)
+    if (!*found)
         return ecg_fail(ECG_ERR_DATA,
                         "%s: a zip archive, but none of torch.save: it holds no NAME/data.pkl",
                         r->s->path);
-    r->n_prefix = found->name_bytes - 8;
-    TRY(MEM_NEW(&r->member, found->name_bytes + MAX_KEY));
-    memcpy(r->member, found->name, r->n_prefix);
+    r->n_prefix = (*found)->name_bytes - 8;
+    TRY(MEM_NEW(&r->member, (*found)->name_bytes + MAX_KEY));
+    memcpy(r->member, (*found)->name, r->n_prefix);
     return ECG_OK;
 }
 
 static enum ecg_status check_byte_order(const struct reader *r) {
     memcpy(r->member + r->n_prefix, "byteorder", 9);
-    if (!zip_find(&r->zip, r->member, r->n_prefix + 9)) return ECG_OK; /* before PyTorch 2.1 */
-    const struct zip_member *m = NULL;
-    TRY(zip_read(&r->zip, r->member, r->n_prefix + 9, &m));
+    struct zip_member *m = zip_find(&r->zip, r->member, r->n_prefix + 9);
+    if (!m) return ECG_OK; /* before PyTorch 2.1 */
+    TRY(zip_check(&r->zip, m));
     if (m->bytes >= 6 && !memcmp(m->data, "little", 6)) return ECG_OK;
     return ecg_fail(ECG_ERR_DATA, "%s: its numbers are not little-endian", r->s->path);
 }
 
 static enum ecg_status read_archive(struct reader *r) {
     struct safetensors *s = r->s;
-    const struct zip_member *m = NULL;
+    struct zip_member *m;
     TRY(zip_open(&r->zip, s->path, s->map.data, s->map.size));
-    TRY(find_pickle(r));
+    TRY(find_pickle(r, &m));
     TRY(check_byte_order(r));
-    memcpy(r->member + r->n_prefix, "data.pkl", 8);
-    TRY(zip_read(&r->zip, r->member, r->n_prefix + 8, &m));
+    TRY(zip_check(&r->zip, m));
     TRY(MEM_NEW(&r->where, strlen(s->path) + 16));
     strcat(strcpy(r->where, s->path), ": data.pkl");
     TRY(pickle_read(&r->pickle, r->where, m->data, m->bytes));
@@ -358,6 +359,10 @@ static bool is_legacy(const struct file_map *m) {
            starts_with(m, 257, "ustar", 5);
 }
 
+static bool is_pickle(const struct file_map *m) {
+    return m->size > 2 && m->data[0] == '\x80' && m->data[1] >= 2 && m->data[1] <= 5;
+}
+
 enum ecg_status pth_or_safetensors_open(struct safetensors *s, const char *path) {
     *s = (struct safetensors){0};
     enum ecg_status status = ECG_OK;
@@ -367,6 +372,8 @@ enum ecg_status pth_or_safetensors_open(struct safetensors *s, const char *path)
                          "%s: a file of PyTorch before 1.6, which is not read: load it in PyTorch "
                          "1.6 or later and torch.save it again",
                          path));
+    if (!has_brace(&s->map) && is_pickle(&s->map))
+        TRY_OUT(ecg_fail(ECG_ERR_DATA, "%s: a Python pickle that torch.save did not write", path));
     if (has_brace(&s->map) || !is_zip(&s->map)) {
         file_map_close(&s->map);
         return safetensors_open(s, path);

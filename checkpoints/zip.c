@@ -141,11 +141,15 @@ static enum ecg_status read_extra(const struct reader *r, uint64_t at, size_t n,
     return bad(r, at, "a member of 4 GiB or more without a ZIP64 field");
 }
 
+/* Bytes of a name in a message. */
+static int shown(const struct zip_member *m) {
+    return m->name_bytes < 100 ? (int)m->name_bytes : 100;
+}
+
 static enum ecg_status bad_member(const struct reader *r, const struct zip_member *m,
                                   const char *what) {
-    int n = m->name_bytes < 100 ? (int)m->name_bytes : 100;
-    return ecg_fail(ECG_ERR_DATA, "%s: byte %zu: member \"%.*s\": %s", r->path, m->at, n, m->name,
-                    what);
+    return ecg_fail(ECG_ERR_DATA, "%s: byte %zu: member \"%.*s\": %s", r->path, m->at, shown(m),
+                    m->name, what);
 }
 
 /* The member's own header, behind which its data lie. */
@@ -233,30 +237,20 @@ void zip_close(struct zip *z) {
     *z = (struct zip){0};
 }
 
-static struct zip_member *find(const struct zip *z, const char *name, size_t name_bytes) {
+struct zip_member *zip_find(const struct zip *z, const char *name, size_t name_bytes) {
     struct zip_member key = {.name = name, .name_bytes = name_bytes};
     if (!z->n) return NULL;
     return bsearch(&key, z->members, z->n, sizeof *z->members, by_name);
 }
 
-const struct zip_member *zip_find(const struct zip *z, const char *name, size_t name_bytes) {
-    return find(z, name, name_bytes);
-}
-
-enum ecg_status zip_read(const struct zip *z, const char *name, size_t name_bytes,
-                         const struct zip_member **out) {
-    struct zip_member *m = find(z, name, name_bytes);
-    int shown = name_bytes < 100 ? (int)name_bytes : 100;
-    if (!m)
-        return ecg_fail(ECG_ERR_DATA, "%s: the archive has no member \"%.*s\"", z->path, shown,
-                        name);
-    *out = m;
-    uint32_t crc = m->checked ? m->crc : libdeflate_crc32(0, m->data, m->bytes);
+enum ecg_status zip_check(const struct zip *z, struct zip_member *m) {
+    if (m->checked) return ECG_OK;
+    uint32_t crc = libdeflate_crc32(0, m->data, m->bytes);
     m->checked = crc == m->crc;
     if (m->checked) return ECG_OK;
     return ecg_fail(ECG_ERR_DATA,
                     "%s: byte %zu: member \"%.*s\" is damaged: its CRC-32 is %08x, not %08x",
-                    z->path, m->at, shown, name, (unsigned)crc, (unsigned)m->crc);
+                    z->path, m->at, shown(m), m->name, (unsigned)crc, (unsigned)m->crc);
 }
 
 /* ---- writing ---- */

@@ -18,8 +18,8 @@ struct zip_member {
     const char *data;
     size_t bytes;
     size_t at;    /* of its local header in the file */
-    uint32_t crc; /* as the directory says; zip_read compares */
-    bool checked;
+    uint32_t crc; /* as the directory says; zip_check compares */
+    bool checked; /* and they were the same */
 };
 
 struct zip {
@@ -32,9 +32,9 @@ struct zip {
  * sizes and places that can't be: ECG_ERR_DATA with the place. Memory: the directory's size at most, twice. */
 enum ecg_status zip_open(struct zip *z, const char *path, const char *data, size_t size);
 void zip_close(struct zip *z); /* idempotent */
-const struct zip_member *zip_find(const struct zip *z, const char *name, size_t name_bytes); /* NULL: not there */
-/* A member by its name, once its data's CRC-32 has been compared: ECG_ERR_DATA when it is damaged or not there. */
-enum ecg_status zip_read(const struct zip *z, const char *name, size_t name_bytes, const struct zip_member **m);
+struct zip_member *zip_find(const struct zip *z, const char *name, size_t name_bytes); /* NULL: not there */
+/* Compares the CRC-32 of the member's data, the first time that it is asked: ECG_ERR_DATA when they are damaged. */
+enum ecg_status zip_check(const struct zip *z, struct zip_member *m);
 
 /* Writing: members in the order of the calls, data at multiples of 64 bytes, no times: equal content, equal bytes. */
 struct zip_out {

@@ -181,7 +181,7 @@ def test_refusals():
     refused('the old format', at('legacy.pth'), 'before 1.6')
     with open(at('plain.pth'), 'wb') as f:
         pickle.dump({'a': 1}, f, protocol=2)
-    refused('a plain pickle', at('plain.pth'), 'safetensors')
+    refused('a plain pickle', at('plain.pth'), 'did not write')
     saved = io.BytesIO()
     torch.save(net.state_dict(), saved)
     with open(at('cut.pth'), 'wb') as f:
@@ -213,6 +213,19 @@ def test_network():
     with open(at('e0.h5'), 'rb') as a, open(at('e1.h5'), 'rb') as b:
         check('both give the same bytes', a.read() == b.read())
     wrong = net.state_dict()
+    names = at('names.txt')
+    with open(names, 'w') as f:
+        f.write('sinus rhythm\nAF\nLBBB\n')
+    done = run('convert', at('net.pth'), at('named.pth'), '--label-names', names)
+    check('names of the outputs', done.returncode == 0 and torch.load(at('named.pth'), weights_only=True)['einthoven'] ==
+          {'format': 'pt', 'einthoven.labels': 'sinus rhythm\nAF\nLBBB'}, done.stderr.strip()[:200])
+    run('predict', '--data', at('data'), '--weights', at('named.pth'), '--out', at('p.csv'))
+    with open(at('p.csv')) as f:
+        check('stand above the predictions', f.readline().strip() == 'record_id,sinus rhythm,AF,LBBB')
+    with open(names, 'a') as f:
+        f.write('PAC\n')
+    done = run('convert', at('net.pth'), at('named.pth'), '--label-names', names)
+    check('one name too many', done.returncode == 65 and '4 names' in done.stderr and '3 outputs' in done.stderr)
     name = 'stage_list.1.block_list.0.se_fc1.weight'
     wrong[name] = torch.zeros(3, 4)
     torch.save(wrong, at('wrong.pth'))

@@ -94,11 +94,15 @@ enum ecg_status command_embed(int argc, char **argv) {
 }
 
 enum ecg_status command_convert(int argc, char **argv) {
+    const char *label_names = NULL;
     bool help;
     struct arg_list operands = {0};
-    const struct arg table[] = {{NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct arg table[] = {
+        {"label-names", ARG_TEXT, &label_names, "FILE",
+         "a text file with the outputs' names, a line each, to go with the weights", false},
+        {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
     const struct args args = {
-        "convert IN OUT",
+        "convert IN OUT [--label-names FILE]",
         "Writes the tensors of IN (a weights file, .pth or .safetensors by what it holds, a checkpoint or\n"
         "a run folder) to OUT, a .pth that torch.load reads or a .safetensors by its ending. Names, shapes,\n"
         "numbers and metadata stay as they are; a DataParallel's \"module.\" is taken off. Nothing that a\n"
@@ -108,7 +112,7 @@ enum ecg_status command_convert(int argc, char **argv) {
         2,
         NULL};
     enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
-    if (status == ECG_OK && !help) status = convert_run(operands.v[0], operands.v[1]);
+    if (status == ECG_OK && !help) status = convert_run(operands.v[0], operands.v[1], label_names);
     args_free(&args, &operands);
     return status;
 }
