@@ -234,10 +234,44 @@ def test_network():
           done.stderr.strip()[:300])
 
 
+def test_everywhere():
+    """Where a command takes weights, a .pth and its safetensors copy do the same."""
+    net = network()
+    torch.save(net.state_dict(), at('w.pth'))
+    run('convert', at('w.pth'), at('w.safetensors'))
+    run('synth', '--out', at('ecgs'), '--records', 24, '--seed', 2, '--rate', 50)
+    with open(at('c.yaml'), 'w') as f:
+        f.write('model: {base_filters: 16, filters: [16, 32], blocks: [1, 2]}\n'
+                'data: {train: "%s", valid: null}\n'
+                'train: {steps: 2, batch_size: 8}\n' % at('ecgs'))
+    with open(at('names.txt'), 'w') as f:
+        f.write('\n'.join(json.loads(run('inspect', '--json', at('ecgs')).stdout)['labels']))
+    results = []
+    for kind in 'pth', 'safetensors':
+        weights = at('w.' + kind)
+        for name, words in (
+                ('finetune', ('finetune', at('c.yaml'), '--weights', weights, '--set', 'head.targets=[age]')),
+                ('plan', ('plan', at('c.yaml'), '--weights', weights, '--set', 'head.targets=[age]', '--json'))):
+            out = at('%s-%s' % (name, kind))
+            done = run(*words, *(('--out', out) if name == 'finetune' else ()))
+            check('%s by .%s' % (name, kind), done.returncode == 0, done.stderr.strip()[-200:] if done.returncode else '')
+        last = at('finetune-%s/checkpoints/last/model.safetensors' % kind)
+        results.append(open(last, 'rb').read() if os.path.exists(last) else kind)
+    check('fine-tuning gives the same bytes', results[0] == results[1])
+    K = len(open(at('names.txt')).read().split('\n'))
+    torch.save(network(classes=K).state_dict(), at('k.pth'))
+    run('convert', at('k.pth'), at('k-named.pth'), '--label-names', at('names.txt'))
+    done = run('evaluate', '--weights', at('k-named.pth'), '--data', at('ecgs'), '--out', at('eval'))
+    check('evaluate', done.returncode == 0 and os.path.exists(at('eval/metrics.json')), done.stderr.strip()[-200:])
+    done = run('pretrain', at('c.yaml'), '--set', 'init.weights=' + at('k-named.pth'), '--out', at('init'))
+    check('init.weights', done.returncode == 0, done.stderr.strip()[-200:])
+
+
 def main():
     global tmp
     with tempfile.TemporaryDirectory() as tmp:
-        for test in (test_state_dicts, test_storages, test_metadata, test_zip64, test_refusals, test_network):
+        for test in (test_state_dicts, test_storages, test_metadata, test_zip64, test_refusals, test_network,
+                     test_everywhere):
             test()
     print('%d passed, %d failed, 0 skipped' % (passed, failed))
     return failed != 0
