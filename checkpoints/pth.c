@@ -11,13 +11,13 @@
 #include "checkpoints/zip.h"
 #include "core/mem.h"
 
-#define MAX_KEY  64 /* bytes of a storage's key; PyTorch's are small numbers */
-#define MAX_NAME 1000
-#define MAX_TIMES                                                                                  \
-    4 /* the file's size: of all tensors together, so that shared storages can't be multiplied */
+#define MAX_KEY    64 /* bytes of a storage's key; PyTorch's are small numbers */
+#define MAX_NAME   1000
 #define STATE_DICT "state_dict"
 #define METADATA   "einthoven"
 #define PARALLEL   "module."
+/* All tensors together may have so many times the file's bytes: tensors that share a storage can't multiply a small file. */
+#define MAX_TIMES  4
 
 struct reader {
     struct safetensors *s;

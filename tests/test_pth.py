@@ -212,6 +212,12 @@ def test_network():
         check('embed by ' + os.path.basename(path), done.returncode == 0, done.stderr.strip()[-200:])
     with open(at('e0.h5'), 'rb') as a, open(at('e1.h5'), 'rb') as b:
         check('both give the same bytes', a.read() == b.read())
+    for dtype in torch.float16, torch.bfloat16, torch.float64:
+        torch.save({k: v.to(dtype) if v.is_floating_point() else v for k, v in net.state_dict().items()}, at('other.pth'))
+        done = run('embed', '--data', at('data'), '--weights', at('other.pth'), '--out', at('other.h5'))
+        with open(at('e0.h5'), 'rb') as a, open(at('other.h5'), 'rb') as b:
+            equal = a.read() == b.read()
+        check('weights as %s' % dtype, done.returncode == 0 and equal == (dtype == torch.float64), done.stderr.strip()[-200:])
     wrong = net.state_dict()
     names = at('names.txt')
     with open(names, 'w') as f:
