@@ -46,6 +46,16 @@ static const struct dtype *dtype_by_value(enum safetensors_dtype value) {
     return NULL;
 }
 
+const char *safetensors_dtype_name(enum safetensors_dtype dtype) {
+    const struct dtype *known = dtype_by_value(dtype);
+    return known ? known->name : NULL;
+}
+
+size_t safetensors_dtype_bytes(enum safetensors_dtype dtype) {
+    const struct dtype *known = dtype_by_value(dtype);
+    return known ? (size_t)known->bits / 8 : 0;
+}
+
 /* false: the product does not fit */
 static bool count_elements(const int64_t *shape, int ndim, size_t *n) {
     *n = 1;
@@ -244,6 +254,8 @@ void safetensors_close(struct safetensors *s) {
         free(s->meta_keys[i]);
         free(s->meta_values[i]);
     }
+    for (size_t i = 0; i < s->n_owned; i++) free(s->owned[i]);
+    free(s->owned);
     free(s->meta_keys);
     free(s->meta_values);
     free(s->entries);
@@ -263,6 +275,12 @@ const char *safetensors_meta(const struct safetensors *s, const char *key) {
     for (size_t i = 0; i < s->n_meta; i++)
         if (!strcmp(s->meta_keys[i], key)) return s->meta_values[i];
     return NULL;
+}
+
+void safetensors_drop(const struct safetensors *s, const struct safetensors_entry *e) {
+    const char *data = e->data;
+    if (e->bytes && data >= s->map.data && data < s->map.data + s->map.size)
+        file_map_drop(&s->map, data, e->bytes);
 }
 
 static float bits_to_float(uint32_t bits) {

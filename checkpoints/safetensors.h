@@ -36,20 +36,28 @@ struct safetensors {
     size_t n_entries;
     char **meta_keys, **meta_values; /* __metadata__ */
     size_t n_meta;
+    void **owned; /* memory of names and data that do not lie in the map (checkpoints/pth.h fills this struct, too) */
+    size_t n_owned;
 };
+
+/* Its name ("F32") and the bytes of an element; NULL and 0 for ST_OTHER. */
+const char *safetensors_dtype_name(enum safetensors_dtype dtype);
+size_t safetensors_dtype_bytes(enum safetensors_dtype dtype);
 
 /* Maps and checks the whole header. Missing: ECG_ERR_NOINPUT; anything the format forbids: ECG_ERR_DATA. */
 enum ecg_status safetensors_open(struct safetensors *s, const char *path);
 void safetensors_close(struct safetensors *s); /* idempotent */
 const struct safetensors_entry *safetensors_find(const struct safetensors *s, const char *name); /* NULL: not there */
 const char *safetensors_meta(const struct safetensors *s, const char *key);                     /* NULL: not there */
+/* The tensor's bytes need not stay in memory; reading them again is fine. */
+void safetensors_drop(const struct safetensors *s, const struct safetensors_entry *e);
 /* Elements as fp32 (F32, F64, F16, BF16) into out (n); other dtypes are ECG_ERR_DATA. */
 enum ecg_status safetensors_to_f32(const struct safetensors *s, const struct safetensors_entry *e, float *out);
 
 /* Writing, atomic, 8-byte padded header, tensors by descending alignment, then name: equal content, equal bytes. */
 struct safetensors_out {
     const char *name;
-    enum safetensors_dtype dtype; /* F32, F64, I64, I32, U8 */
+    enum safetensors_dtype dtype; /* any but ST_OTHER */
     int ndim;
     int64_t shape[SAFETENSORS_MAX_NDIM];
     const void *data;

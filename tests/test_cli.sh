@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/support/shell.inc
 . tests/support/shell.inc
 
-for command in import synth inspect pretrain finetune plan evaluate predict embed selftest bench doctor; do
+for command in import synth inspect pretrain finetune plan evaluate predict embed convert selftest bench doctor; do
     expect 0 "usage: einthoven $command" "$einthoven" $command --help
 done
 expect 0 "commands:" "$einthoven" --help
@@ -58,6 +58,15 @@ expect 0 "" "$einthoven" predict --weights "$tmp/r" --data "$data" --out "$tmp/p
 expect 0 "AUROC" "$einthoven" evaluate --weights "$tmp/r" --data "$data" --out "$tmp/e1"
 expect 0 "AUROC" "$einthoven" evaluate --weights "$tmp/r" --data "$data" --predictions "$tmp/p.h5" --out "$tmp/e2"
 cmp -s "$tmp/e1/metrics.json" "$tmp/e2/metrics.json"; verdict $? "evaluate --predictions gives the same metrics"
+expect 0 "12 leads" "$einthoven" convert "$tmp/r" "$tmp/a.pth"
+expect 0 "12 leads" "$einthoven" convert "$tmp/a.pth" "$tmp/a.safetensors"
+status=0; cmp -s "$tmp/a.safetensors" "$tmp/r/checkpoints/best/model.safetensors" || status=1
+verdict $status "weights through a .pth keep every byte"
+expect 2 "must end in .pth" "$einthoven" convert "$tmp/a.pth" "$tmp/a.onnx"
+expect 66 "nowhere" "$einthoven" convert "$tmp/nowhere" "$tmp/b.pth"
+head -c 5000 "$tmp/a.pth" >"$tmp/cut.pth"
+expect 65 "cut.pth: a zip archive without a directory" "$einthoven" predict --weights "$tmp/cut.pth" --data "$data" --out "$tmp/p.csv"
+expect 73 "" "$einthoven" convert "$tmp/a.pth" "$tmp/no/folder.pth"
 expect 78 "head.labels or head.targets" "$einthoven" finetune "$tmp/c.yaml" --weights "$tmp/r" --set data.train="$data" --out "$tmp/f"
 expect 0 "" "$einthoven" -q finetune "$tmp/c.yaml" --weights "$tmp/r" --set data.train="$data" --set 'head.targets=[age]' \
     --set train.steps=4 --set train.batch_size=8 --out "$tmp/f"

@@ -14,6 +14,7 @@ enum ecg_status command_plan(int argc, char **argv);
 enum ecg_status command_evaluate(int argc, char **argv);
 enum ecg_status command_predict(int argc, char **argv);
 enum ecg_status command_embed(int argc, char **argv);
+enum ecg_status command_convert(int argc, char **argv);
 enum ecg_status command_selftest(int argc, char **argv);
 enum ecg_status command_bench(int argc, char **argv);
 enum ecg_status command_doctor(int argc, char **argv);

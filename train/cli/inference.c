@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
- * evaluate, predict, embed, inspect, doctor, selftest: the commands that run or look at weights and machines. */
+ * evaluate, predict, embed, convert, inspect, doctor, selftest: the commands that run or look at weights and machines. */
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
+#include "train/run/convert.h"
 #include "train/run/doctor.h"
 #include "train/run/evaluate.h"
 #include "train/run/inspect.h"
@@ -90,6 +91,30 @@ enum ecg_status command_embed(int argc, char **argv) {
         true, "embed --weights W --data DIR|RECORD... --out F.h5",
         "Features before the head per record, in the data's order: record_id, embedding.", argc,
         argv);
+}
+
+enum ecg_status command_convert(int argc, char **argv) {
+    const char *label_names = NULL;
+    bool help;
+    struct arg_list operands = {0};
+    const struct arg table[] = {
+        {"label-names", ARG_TEXT, &label_names, "FILE",
+         "a text file with the outputs' names, a line each, to go with the weights", false},
+        {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
+    const struct args args = {
+        "convert IN OUT [--label-names FILE]",
+        "Writes the tensors of IN (a weights file, .pth or .safetensors by what it holds, a checkpoint or\n"
+        "a run folder) to OUT, a .pth that torch.load reads or a .safetensors by its ending. Names, shapes,\n"
+        "numbers and metadata stay as they are; a DataParallel's \"module.\" is taken off. Nothing that a\n"
+        ".pth asks for is ever executed: what is more than tensors is passed over or refused.",
+        table,
+        2,
+        2,
+        NULL};
+    enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
+    if (status == ECG_OK && !help) status = convert_run(operands.v[0], operands.v[1], label_names);
+    args_free(&args, &operands);
+    return status;
 }
 
 enum ecg_status command_inspect(int argc, char **argv) {

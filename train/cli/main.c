@@ -28,6 +28,7 @@ static const struct command commands[] = {
     {"evaluate", command_evaluate, "metrics of weights on a data set"},
     {"predict", command_predict, "logits and probabilities, a record a row"},
     {"embed", command_embed, "features before the head, a record a row"},
+    {"convert", command_convert, "weights to PyTorch's .pth or to .safetensors"},
     {"selftest", command_selftest, "every operation against the oracle on this machine"},
     {"bench", command_bench, "what this machine reaches of its own peaks"},
     {"doctor", command_doctor, "what works on this machine, what does not, and why"},

@@ -183,7 +183,7 @@ static enum ecg_status copy_all(const struct loading *l, bool copy, float *piece
             TRY(check_or_copy(l, t, e, copy, piece));
         else if (copy)
             memcpy(&l->net->counters[t->offset], e->data, sizeof(int64_t));
-        if (copy) file_map_drop(&l->s->map, e->data, e->bytes);
+        if (copy) safetensors_drop(l->s, e);
     }
     return ECG_OK;
 }

@@ -18,6 +18,10 @@
 #include "data/names.h"
 #include "train/model/net1d.h"
 
+/* Metadata keys of the outputs' names, a name a line: logits of labels, or values of targets. */
+#define WEIGHTS_LABELS  "einthoven.labels"
+#define WEIGHTS_TARGETS "einthoven.targets"
+
 /* What the tensors don't say. Strings and arrays belong to the struct (weights_meta_free); what a file leaves unsaid is
  * NULL or 0: foreign weights say nothing. */
 struct weights_meta {

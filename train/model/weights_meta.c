@@ -13,8 +13,6 @@
 #include "core/mem.h"
 
 #define MODEL      "einthoven.model"
-#define LABELS     "einthoven.labels"
-#define TARGETS    "einthoven.targets"
 #define PRESET     "einthoven.preset"
 #define NORMALIZE  "einthoven.normalize"
 #define RATE       "einthoven.sampling_rate"
@@ -30,8 +28,9 @@ static enum ecg_status extent(const struct safetensors *s, const char *name, int
     const struct safetensors_entry *e = safetensors_find(s, name);
     if (!e) return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: it holds no tensor %s", s->path, name);
     if (e->ndim != ndim || e->shape[axis] < 1 || e->shape[axis] > INT_MAX)
-        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: tensor %s has a shape that no Net1D has",
-                        s->path, name);
+        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: tensor %s has %d axes%s, a Net1D's has %d",
+                        s->path, name, e->ndim,
+                        e->ndim == ndim ? ", one of an impossible size" : "", ndim);
     *out = (int)e->shape[axis];
     return ECG_OK;
 }
@@ -187,12 +186,13 @@ static enum ecg_status read_all(const struct safetensors *s, struct weights_meta
     TRY(extent(s, "first_conv.conv.weight", 3, 1, &n_leads));
     TRY(extent(s, "dense.weight", 2, 0, &n_outputs));
     TRY(read_leads(s, m));
-    const char *labels = safetensors_meta(s, LABELS), *targets = safetensors_meta(s, TARGETS);
+    const char *labels = safetensors_meta(s, WEIGHTS_LABELS),
+               *targets = safetensors_meta(s, WEIGHTS_TARGETS);
     if (labels && targets)
-        return bad_meta(s, TARGETS, "the outputs can't be both labels and targets");
+        return bad_meta(s, WEIGHTS_TARGETS, "the outputs can't be both labels and targets");
     m->is_targets = targets != NULL;
-    if (labels) TRY(read_names(s, LABELS, labels, &m->outputs));
-    if (targets) TRY(read_names(s, TARGETS, targets, &m->outputs));
+    if (labels) TRY(read_names(s, WEIGHTS_LABELS, labels, &m->outputs));
+    if (targets) TRY(read_names(s, WEIGHTS_TARGETS, targets, &m->outputs));
     if (m->leads.n && m->leads.n != n_leads)
         return ecg_fail(ECG_ERR_DATA, "%s: metadata name %d leads, the network takes %d", s->path,
                         m->leads.n, n_leads);
@@ -291,7 +291,8 @@ enum ecg_status weights_text_make(struct weights_text *t, const struct net1d_con
     enum ecg_status status = ECG_OK;
     TRY_OUT(mem_strdup(next(t, "format"), "pt"));
     TRY_OUT(model_text(c, m, next(t, MODEL)));
-    if (m->outputs.n) TRY_OUT(names_join(&m->outputs, next(t, m->is_targets ? TARGETS : LABELS)));
+    if (m->outputs.n)
+        TRY_OUT(names_join(&m->outputs, next(t, m->is_targets ? WEIGHTS_TARGETS : WEIGHTS_LABELS)));
     if (m->preset) TRY_OUT(mem_strdup(next(t, PRESET), m->preset));
     if (m->normalize) TRY_OUT(mem_strdup(next(t, NORMALIZE), m->normalize));
     if (m->sampling_rate > 0) TRY_OUT(rate_text(m, next(t, RATE)));

@@ -11,7 +11,7 @@
 struct trainer;
 
 struct evaluate_options {
-    const char *weights; /* safetensors file, checkpoint or run folder */
+    const char *weights; /* weights file, checkpoint or run folder */
     const char *data;    /* a path, or {path: DIR, fold: 9} */
     const char *predictions; /* P.h5 of predict: outputs are read from there, the network is not run; NULL: run it */
     const char *labels; /* "A,B": only these outputs; NULL: all, and each must be a column of the data */

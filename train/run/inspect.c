@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "checkpoints/folder.h"
+#include "checkpoints/pth.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "data/shard.h"
@@ -192,9 +193,9 @@ static enum ecg_status inspect_weights(const char *path, struct sheet *s) {
     if (!is_net1d) {
         network_free(&n);
         file = &plain;
-        TRY_OUT(safetensors_open(&plain, path));
+        TRY_OUT(pth_or_safetensors_open(&plain, path));
     }
-    sheet_text(s, "kind", is_net1d ? "Net1D weights" : "safetensors file");
+    sheet_text(s, "kind", is_net1d ? "Net1D weights" : "file of tensors");
     sheet_text(s, "file", file->path);
     if (is_net1d) put_network(s, &n);
     int64_t elements = 0;
@@ -260,8 +261,10 @@ static bool has_suffix(const char *path, const char *suffix) {
 static enum ecg_status inspect_any(const char *path, struct sheet *s) {
     if (!file_exists(path)) return ecg_fail(ECG_ERR_NOINPUT, "%s: no such file or folder", path);
     if (!file_is_dir(path))
-        return has_suffix(path, ".safetensors") ? inspect_weights(path, s)
-                                                : inspect_dataset(path, s);
+        return has_suffix(path, ".safetensors") || has_suffix(path, ".pth") ||
+                       has_suffix(path, ".pt")
+                   ? inspect_weights(path, s)
+                   : inspect_dataset(path, s);
     char *metrics = NULL, *model = NULL;
     enum ecg_status status;
     TRY_OUT(file_join(&metrics, path, "metrics.jsonl"));

@@ -6,13 +6,13 @@
 #include <string.h>
 
 #include "checkpoints/folder.h"
+#include "checkpoints/pth.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/mem.h"
 #include "train/run/config.h"
 
-/* The safetensors file that a user's path means. */
-static enum ecg_status find_file(const char *path, char **file) {
+enum ecg_status network_file(const char *path, char **file) {
     if (!file_is_dir(path)) return mem_strdup(file, path);
     TRY(file_join(file, path, "model.safetensors"));
     if (file_exists(*file)) return ECG_OK;
@@ -31,8 +31,8 @@ static enum ecg_status find_file(const char *path, char **file) {
 
 enum ecg_status network_read(struct network *n, const char *path) {
     memset(n, 0, sizeof(*n));
-    TRY(find_file(path, &n->path));
-    TRY(safetensors_open(&n->file, n->path));
+    TRY(network_file(path, &n->path));
+    TRY(pth_or_safetensors_open(&n->file, n->path));
     TRY(weights_read_config(&n->file, &n->model));
     return weights_read_meta(&n->file, &n->meta);
 }

@@ -10,7 +10,7 @@
 #include "train/model/weights.h"
 
 struct network {
-    char *path; /* of the safetensors file */
+    char *path; /* of the weights file */
     struct safetensors file;
     struct net1d_config model;
     struct weights_meta meta;
@@ -19,7 +19,10 @@ struct network {
     struct net1d net;
 };
 
-/* PATH: a .safetensors file, a checkpoint folder, or a run folder (its checkpoints/best). Reads shape and metadata. */
+/* The weights file that a path means, fresh: itself, a checkpoint's or a run's (its checkpoints/best). A folder without one:
+ * ECG_ERR_NOINPUT. */
+enum ecg_status network_file(const char *path, char **file);
+/* PATH: a weights file (safetensors or PyTorch's .pth), a checkpoint folder or a run folder. Reads shape and metadata. */
 enum ecg_status network_read(struct network *n, const char *path);
 /* Opens the device and loads the weights for inference on records of `length` samples. precision: a value of
  * train.precision, NULL: fp32. */

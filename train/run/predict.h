@@ -8,7 +8,7 @@
 #include "core/status.h"
 
 struct predict_options {
-    const char *weights; /* safetensors file, checkpoint or run folder */
+    const char *weights; /* weights file, checkpoint or run folder */
     char *const *data;   /* one data set (a path or {path: DIR, fold: 9}), or WFDB records */
     int n_data;
     const char *out; /* F.csv or F.h5 */

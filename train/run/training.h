@@ -11,7 +11,7 @@ struct training_options {
     const char *config; /* YAML file */
     char *const *sets;  /* --set k=v */
     int n_sets;
-    const char *weights; /* finetune: safetensors file, checkpoint or run folder */
+    const char *weights; /* finetune: weights file, checkpoint or run folder */
     const char *out;     /* RUN */
     bool resume;
     const char *command; /* the command line, for the manifest */
