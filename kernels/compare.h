@@ -21,7 +21,8 @@
  *     backward, half a COMPARE_ULP of what is added to dn; and y before its mean and variance over R rows. There the
  *     errors, each below half a COMPARE_ULP of the largest |y|, are independent: COMPARE_ULP * |y| / sqrt(R) holds
  *     all of them where R is small and is six standard deviations and more where it is large; the variance twice that
- *     times |y|; and dn before its sums, R times what a mean may be off. COMPARE_NMSE_BF16 for all: half an ulp, uniform, squared is 3e-6, rounded again up to 9e-6. */
+ *     times |y|; and dn before its sums over R rows, R times what a mean may be off. COMPARE_NMSE_BF16 for all: half an
+ *     ulp, uniform, squared is 3e-6, rounded again up to 9e-6. */
 #define COMPARE_ULP       (1.016 / 128) /* 2^-7 of what has been rounded itself */
 #define COMPARE_NMSE_BF16 (1.0 / 65536)
 

@@ -184,7 +184,8 @@ struct ops {
                            enum ecg_status (*work)(void *context), void *context);
     void (*graph_free)(struct ops_dev *dev, struct ops_graph *graph); /* NULL is fine as graph */
     /* How convolutions are done, before conv_ws is asked: "custom" (at first), "cudnn" or "auto" (README, kernels.conv).
-     * A sample's results may then depend on the size of its batch in their last bits. NULL: there is one way only. ECG_ERR_FAIL where libraries are missing, saying which. */
+     * A sample's results may then depend on the size of its batch in their last bits. NULL: there is one way only.
+     * ECG_ERR_FAIL where libraries are missing, saying which. */
     enum ecg_status (*choose_conv)(struct ops_dev *dev, const char *how);
 
     /* ---------------------------------------------------------------- primitives */

@@ -7,11 +7,7 @@ cd "$(dirname "$0")/.."
 . tests/support/shell.inc
 
 plugin=$PWD/build/emu/libeinthoven_cuda.so
-if nm "$einthoven" | grep -qE ' __(asan|tsan)_init$'; then
-    skip "the emulation has sanitized builds of its own"
-    finish
-    exit
-fi
+unless_sanitized "the emulation has sanitized builds of its own"
 expect 2 "--kernels: only device cuda" "$einthoven" bench --kernels
 if [ ! -e "$plugin" ]; then
     skip "the emulated CUDA backend is not built: make emu"

@@ -8,11 +8,7 @@ cd "$(dirname "$0")/.."
 . tests/support/shell.inc
 
 plugin=$PWD/build/emu/libeinthoven_cuda.so
-if nm "$einthoven" | grep -qE ' __(asan|tsan)_init$'; then
-    skip "the emulation has sanitized builds of its own"
-    finish
-    exit
-fi
+unless_sanitized "the emulation has sanitized builds of its own"
 
 # Without a plug-in, with a broken one, with something else: exit code 1 and what to do.
 mkdir "$tmp/alone" && cp "$einthoven" "$tmp/alone/einthoven"
