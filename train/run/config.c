@@ -6,8 +6,9 @@
 
 #define OPTION(member, type, def, choices, min, max, help)                                         \
     { #member, type, offsetof(struct config, member), def, choices, min, max, help }
-#define HUGE_INT 9e15
-#define BELOW_1  0.99999999 /* the moments divide by 1 - beta^t */
+#define HUGE_INT          9e15
+#define OP_NAME(id, name) name ", "
+#define BELOW_1           0.99999999 /* the moments divide by 1 - beta^t */
 
 const struct conf_option config_options[] = {
     OPTION(
@@ -41,7 +42,23 @@ const struct conf_option config_options[] = {
     OPTION(data.normalize, CONF_CHOICE, "record", CONFIG_NORMALIZE_CHOICES, 0, 0,
            "z-score over all leads taken (the official way) or per lead"),
     OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
+    OPTION(
+        data.balance, CONF_BOOL, "false", NULL, 0, 0,
+        "true: an epoch draws as many records with replacement, each by the inverse frequency of its rarest label"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
+    OPTION(augment.ops, CONF_STRINGS, "null", NULL, 0, 0,
+           "what training records may get, null: nothing; from " AUGMENT_OPS(
+               OP_NAME) "done in this order; only time_warp changes the heart rate"),
+    OPTION(augment.n, CONF_INT, "1", NULL, 1, AUGMENT_N_OPS,
+           "how many of augment.ops a record gets, drawn anew each epoch"),
+    OPTION(augment.magnitude, CONF_NUMBER, "0.5", NULL, 0, 1,
+           "bound of their strength; each record's is drawn up to it"),
+    OPTION(augment.probability, CONF_NUMBER, "1", NULL, 0, 1, "that a record gets any of them"),
+    OPTION(
+        augment.lead, CONF_BOOL, "false", NULL, 0, 0,
+        "true, for a network of lead I alone: one of its views aVL, -aVR, II, -III, aVF, -aVF instead"),
+    OPTION(augment.lead_probability, CONF_NUMBER, "0.5", NULL, 0, 1,
+           "that another view takes lead I's place"),
     OPTION(loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,
            "auto is mse when only targets are asked for, else bce"),
     OPTION(loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),
@@ -103,6 +120,9 @@ const struct conf_option config_options[] = {
     OPTION(train.clip_norm, CONF_NUMBER, "0", NULL, 0, 1e30,
            "largest global gradient norm; 0: off"),
     OPTION(
+        train.mixup, CONF_NUMBER, "0", NULL, 0, 1000,
+        "alpha of mixup: records are mixed by shares from Beta(alpha, alpha), 0.2 for one; 0: off"),
+    OPTION(
         train.precision, CONF_CHOICE, "fp32", CONFIG_PRECISION_CHOICES, 0, 0,
         "format of the activations; bf16: half the memory, faster where the processor multiplies bf16 (else slower)"),
     OPTION(train.recompute, CONF_BOOL, "false", NULL, 0, 0,
@@ -134,9 +154,14 @@ static enum ecg_status check(const struct config *c) {
     if (c->head.labels.n > 0 && c->head.targets.n > 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "head.labels and head.targets are both set: a head predicts one kind");
+    if (c->data.balance && !c->data.shuffle)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "data.balance draws records by chance, and data.shuffle is false: "
+                        "leave one of them out");
     if (c->train.device == NULL)
         return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
-    return ECG_OK;
+    struct augment_options augment;
+    return config_augment(c, &augment);
 }
 
 static bool reads_targets(int loss_name) {

@@ -9,6 +9,7 @@
 
 #include "core/conf.h"
 #include "core/status.h"
+#include "data/augment.h"
 #include "data/loader.h"
 #include "kernels/ops.h"
 #include "train/model/net1d.h"
@@ -36,9 +37,16 @@ struct config {
         struct yaml_node *train, *valid, *test;
         struct conf_strings labels, targets;
         int normalize; /* enum ops_normalize */
-        bool shuffle;
+        bool shuffle, balance;
         int64_t workers;
     } data;
+    struct {
+        struct conf_strings ops;
+        int64_t n;
+        double magnitude, probability;
+        bool lead;
+        double lead_probability;
+    } augment;
     struct {
         int name;     /* see CONFIG_LOSS_CHOICES */
         int positive; /* hill: 0 log, 1 focal_margin */
@@ -61,7 +69,7 @@ struct config {
     struct {
         int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, early_stop, seed,
             threads;
-        double clip_norm;
+        double clip_norm, mixup;
         int precision; /* enum ops_dtype */
         bool recompute;
         bool cuda_graph;
@@ -91,6 +99,8 @@ enum ecg_status config_selection_text(const char *text, const char *key,
                                       struct selection_spec *spec);
 void config_selection_free(struct selection_spec *spec);
 
+/* augment.* and train.mixup; ECG_ERR_CONFIG names the key. */
+enum ecg_status config_augment(const struct config *c, struct augment_options *o);
 /* model.* as a network with n_leads inputs of `length` samples and n_outputs; ECG_ERR_CONFIG names the key. */
 enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
                              struct net1d_config *model);

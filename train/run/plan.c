@@ -120,6 +120,8 @@ static enum ecg_status count_memory(struct plan *p) {
                          .available = available()};
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
+    if (t->config->data.balance)
+        m->batches += 2 * t->train.n * sizeof(double); /* weights, their sums */
     if (t->has_valid) m->validation = validation_bytes(t);
     m->total = m->parameters + m->packed + m->gradients + m->moments + m->activations +
                m->backward + m->scratch + m->batches + m->program;

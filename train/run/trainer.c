@@ -13,6 +13,7 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/run/balance.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;
@@ -33,6 +34,30 @@ static void plan_length(struct trainer *t) {
     t->total_steps = by_epochs < by_steps ? by_epochs : by_steps;
 }
 
+/* What is done to training records; what z-scoring would undo is an error. */
+static enum ecg_status prepare_augment(struct trainer *t) {
+    const struct config *c = t->config;
+    struct augment_options o;
+    TRY(config_augment(c, &o));
+    t->augments = augment_any(&o);
+    bool by_lead = c->data.normalize == OPS_NORM_LEAD ||
+                   (c->data.normalize == OPS_NORM_RECORD && t->train.n_leads == 1);
+    if ((o.ops >> AUGMENT_SCALING & 1) && by_lead)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "augment.ops: scaling gives each lead a factor, which z-scoring "
+                        "of each lead takes away again: leave it out");
+    return augment_init(&t->augment, &o, &t->train.data->schema, t->train.lead, t->train.n_leads);
+}
+
+/* Draws of data.balance: needs the records themselves. */
+static enum ecg_status prepare_balance(struct trainer *t) {
+    const struct source *s = &t->train;
+    if (!t->config->data.balance) return ECG_OK;
+    TRY(MEM_NEW(&t->weight, s->n));
+    return balance_weights(s->data, s->index, s->n, s->columns, s->targets ? 0 : s->n_columns,
+                           t->weight);
+}
+
 /* All but the feed; make_optim: with the moments, or without. */
 static enum ecg_status prepare(struct trainer *t,
                                enum ecg_status (*make_optim)(struct optim *,
@@ -40,6 +65,7 @@ static enum ecg_status prepare(struct trainer *t,
                                                              struct net1d *)) {
     const struct config *c = t->config;
     plan_length(t);
+    TRY(prepare_augment(t));
     TRY(config_objective(c, &t->objective));
     struct optim_config optim = {.kind = (enum optim_kind)c->optim.name,
                                  .weight_decay = c->optim.weight_decay,
@@ -75,6 +101,7 @@ enum ecg_status trainer_plan(struct trainer *t) {
 
 enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
+    TRY(prepare_balance(t));
     struct feed_format format = source_format(&t->train);
     return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize);
 }
@@ -86,6 +113,7 @@ void trainer_free(struct trainer *t) {
     if (t->ops != NULL) t->ops->free(t->dev, t->column_scale);
     net1d_free(&t->net);
     weights_meta_free(&t->meta);
+    free(t->weight);
     source_close(&t->train);
     source_close(&t->valid);
     if (t->ops != NULL) t->ops->close(t->dev);
@@ -226,6 +254,8 @@ struct loader_options trainer_loader(const struct trainer *t) {
     struct loader_options o =
         source_loader(&t->train, (int)c->train.batch_size, (int)c->data.workers);
     o.shuffle = c->data.shuffle;
+    o.weight = t->weight;
+    o.augment = t->augments ? &t->augment : NULL;
     o.seed = (uint64_t)c->train.seed;
     o.epoch = t->at.epoch;
     o.first_batch = t->at.batch;

@@ -37,6 +37,9 @@ struct trainer {
     struct ops_dev *dev;
     struct source train, valid;
     bool has_valid;
+    struct augment augment; /* of the training part, where `augments` */
+    bool augments;
+    double *weight; /* (train.n) of data.balance, else NULL */
     size_t n_test; /* records of data.test, which is read after the training; 0: none */
     struct net1d net;
     struct weights_meta meta; /* what goes with the weights into a checkpoint */
