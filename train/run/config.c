@@ -8,8 +8,9 @@
     { #member, type, offsetof(S, member), def, choices, min, max, help }
 #define OPTION(member, type, def, choices, min, max, help)                                         \
     ROW(struct config, member, type, def, choices, min, max, help)
-#define HUGE_INT 9e15
-#define BELOW_1  0.99999999 /* the moments divide by 1 - beta^t */
+#define HUGE_INT          9e15
+#define OP_NAME(id, name) name ", "
+#define BELOW_1           0.99999999 /* the moments divide by 1 - beta^t */
 
 /* Of the whole config, and of each item of `heads`. */
 #define LOSS_OPTIONS(S)                                                                                         \
@@ -77,7 +78,23 @@ const struct conf_option config_options[] = {
     OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
     OPTION(data.allow_absent, CONF_BOOL, "false", NULL, 0, 0,
            "true: only warn of labels asked for by name that no record of data.train has"),
+    OPTION(
+        data.balance, CONF_BOOL, "false", NULL, 0, 0,
+        "true: an epoch draws as many records with replacement, each by the inverse frequency of its rarest label"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
+    OPTION(augment.ops, CONF_STRINGS, "null", NULL, 0, 0,
+           "what training records may get, null: nothing; from " AUGMENT_OPS(
+               OP_NAME) "done in this order; only time_warp changes the heart rate"),
+    OPTION(augment.n, CONF_INT, "1", NULL, 1, AUGMENT_N_OPS,
+           "how many of augment.ops a record gets, drawn anew each epoch"),
+    OPTION(augment.magnitude, CONF_NUMBER, "0.5", NULL, 0, 1,
+           "bound of their strength; each record's is drawn up to it"),
+    OPTION(augment.probability, CONF_NUMBER, "1", NULL, 0, 1, "that a record gets any of them"),
+    OPTION(
+        augment.lead, CONF_BOOL, "false", NULL, 0, 0,
+        "true, for a network of lead I alone: one of its views aVL, -aVR, II, -III, aVF, -aVF instead"),
+    OPTION(augment.lead_probability, CONF_NUMBER, "0.5", NULL, 0, 1,
+           "that another view takes lead I's place"),
     LOSS_OPTIONS(struct config),
     OPTION(optim.name, CONF_CHOICE, "adamw", OPTIM_CHOICES, 0, 0,
            "as PyTorch defines them: adam adds L2 to the gradient, adamw decays apart from it"),
@@ -134,6 +151,9 @@ const struct conf_option config_options[] = {
     OPTION(train.clip_norm, CONF_NUMBER, "0", NULL, 0, 1e30,
            "largest global gradient norm; 0: off"),
     OPTION(
+        train.mixup, CONF_NUMBER, "0", NULL, 0, 1000,
+        "alpha of mixup: records are mixed by shares from Beta(alpha, alpha), 0.2 for one; 0: off"),
+    OPTION(
         train.precision, CONF_CHOICE, "fp32", CONFIG_PRECISION_CHOICES, 0, 0,
         "format of the activations; bf16: half the memory, faster where the processor multiplies bf16 (else slower)"),
     OPTION(train.recompute, CONF_BOOL, "false", NULL, 0, 0,
@@ -162,9 +182,14 @@ static enum ecg_status check(const struct config *c) {
     if (c->train.epochs == 0 && c->train.steps == 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "train.epochs and train.steps are both 0: the run would not end");
+    if (c->data.balance && !c->data.shuffle)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "data.balance draws records by chance, and data.shuffle is false: "
+                        "leave one of them out");
     if (c->train.device == NULL)
         return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
-    return ECG_OK;
+    struct augment_options augment;
+    return config_augment(c, &augment);
 }
 
 enum ecg_status config_load(struct config *c, const char *path, char *const *sets, int n_sets) {

@@ -9,6 +9,7 @@
 
 #include "core/conf.h"
 #include "core/status.h"
+#include "data/augment.h"
 #include "data/loader.h"
 #include "kernels/ops.h"
 #include "train/model/heads.h"
@@ -55,9 +56,16 @@ struct config {
         struct yaml_node *train, *valid, *test;
         struct conf_strings labels, targets;
         int normalize; /* enum ops_normalize */
-        bool shuffle, allow_absent;
+        bool shuffle, balance, allow_absent;
         int64_t workers;
     } data;
+    struct {
+        struct conf_strings ops;
+        int64_t n;
+        double magnitude, probability;
+        bool lead;
+        double lead_probability;
+    } augment;
     struct loss_config loss;
     struct {
         int name; /* enum optim_kind */
@@ -80,7 +88,7 @@ struct config {
     struct {
         int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, early_stop, seed,
             threads;
-        double clip_norm;
+        double clip_norm, mixup;
         int precision; /* enum ops_dtype */
         bool recompute;
         bool cuda_graph;
@@ -126,6 +134,8 @@ enum ecg_status config_selection_text(const char *text, const char *key,
                                       struct selection_spec *spec);
 void config_selection_free(struct selection_spec *spec);
 
+/* augment.* and train.mixup; ECG_ERR_CONFIG names the key. */
+enum ecg_status config_augment(const struct config *c, struct augment_options *o);
 /* model.* as a network with n_leads inputs of `length` samples and n_outputs; ECG_ERR_CONFIG names the key. */
 enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
                              struct net1d_config *model);

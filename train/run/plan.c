@@ -104,7 +104,7 @@ static enum ecg_status count_memory(struct plan *p) {
     const struct trainer *t = &p->t;
     const struct net1d_memory *n = &t->net.memory;
     struct memory *m = &p->memory;
-    struct feed_format format = source_format(&t->train, total_is_plain(&t->total));
+    struct feed_format format = source_format(&t->train, trainer_loss_on_device(t));
     struct loader_options loader = trainer_loader(t);
     size_t record = (size_t)format.n_file_leads * (size_t)format.length;
     bool momentum = t->optim.config.kind != OPTIM_SGD ||
@@ -120,6 +120,8 @@ static enum ecg_status count_memory(struct plan *p) {
                          .available = available()};
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
+    if (t->config->data.balance)
+        m->batches += 2 * t->train.n * sizeof(double); /* weights, their sums */
     if (t->has_valid) m->validation = validation_bytes(t);
     m->total = m->parameters + m->packed + m->gradients + m->moments + m->activations +
                m->backward + m->scratch + m->batches + m->program;

@@ -13,6 +13,7 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/run/balance.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;
@@ -33,6 +34,29 @@ static void plan_length(struct trainer *t) {
     t->total_steps = by_epochs < by_steps ? by_epochs : by_steps;
 }
 
+/* What is done to training records; what z-scoring would undo is an error. */
+static enum ecg_status prepare_augment(struct trainer *t) {
+    const struct config *c = t->config;
+    struct augment_options o;
+    TRY(config_augment(c, &o));
+    t->augments = augment_any(&o);
+    bool by_lead = c->data.normalize == OPS_NORM_LEAD ||
+                   (c->data.normalize == OPS_NORM_RECORD && t->train.n_leads == 1);
+    if ((o.ops >> AUGMENT_SCALING & 1) && by_lead)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "augment.ops: scaling gives each lead a factor, which z-scoring "
+                        "of each lead takes away again: leave it out");
+    return augment_init(&t->augment, &o, &t->train.data->schema, t->train.lead, t->train.n_leads);
+}
+
+/* Draws of data.balance: needs the records themselves. */
+static enum ecg_status prepare_balance(struct trainer *t) {
+    const struct source *s = &t->train;
+    if (!t->config->data.balance) return ECG_OK;
+    TRY(MEM_NEW(&t->weight, s->n));
+    return balance_weights(s->data, s->index, s->n, s->labels, s->n_labels, t->weight);
+}
+
 /* All but the feed; make_optim: with the moments, or without. */
 static enum ecg_status prepare(struct trainer *t,
                                enum ecg_status (*make_optim)(struct optim *,
@@ -40,6 +64,7 @@ static enum ecg_status prepare(struct trainer *t,
                                                              struct net1d *)) {
     const struct config *c = t->config;
     plan_length(t);
+    TRY(prepare_augment(t));
     struct optim_config optim = {.kind = (enum optim_kind)c->optim.name,
                                  .weight_decay = c->optim.weight_decay,
                                  .beta2 = c->optim.beta2,
@@ -71,6 +96,10 @@ enum ecg_status trainer_plan(struct trainer *t) {
     return prepare(t, optim_plan);
 }
 
+bool trainer_loss_on_device(const struct trainer *t) {
+    return total_is_plain(&t->total) && t->config->train.mixup == 0;
+}
+
 /* More micro-batches than one, of a loss that compares the records of all. */
 static bool collects(const struct trainer *t) {
     return total_is_joint(&t->total) && t->config->train.accumulate > 1;
@@ -78,7 +107,11 @@ static bool collects(const struct trainer *t) {
 
 static enum ecg_status make_exchange(struct trainer *t) {
     size_t n = (size_t)t->net.max_batch * (size_t)t->heads.n_outputs;
-    if (total_is_plain(&t->total)) return ECG_OK;
+    if (trainer_loss_on_device(t)) return ECG_OK;
+    if (total_is_joint(&t->total) && t->config->train.mixup > 0)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "train.mixup: cox orders records in time, mixed ones have no "
+                        "place there: set it to 0");
     if (collects(t) && t->net.config.batch_norm && !t->config->head.freeze)
         return ecg_fail(
             ECG_ERR_CONFIG,
@@ -93,8 +126,9 @@ static enum ecg_status make_exchange(struct trainer *t) {
 
 enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
+    TRY(prepare_balance(t));
     TRY(make_exchange(t));
-    struct feed_format format = source_format(&t->train, total_is_plain(&t->total));
+    struct feed_format format = source_format(&t->train, trainer_loss_on_device(t));
     return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize);
 }
 
@@ -110,6 +144,7 @@ void trainer_free(struct trainer *t) {
     heads_free(&t->heads);
     net1d_free(&t->net);
     weights_meta_free(&t->meta);
+    free(t->weight);
     source_close(&t->train);
     source_close(&t->valid);
     if (t->ops != NULL) t->ops->close(t->dev);
@@ -149,7 +184,7 @@ static enum ecg_status add_loss(struct trainer *t, const struct total_truth *tru
     struct net1d *net = &t->net;
     struct exchange *x = &t->exchange;
     int k = t->heads.n_outputs;
-    if (total_is_plain(&t->total))
+    if (trainer_loss_on_device(t))
         return objective_add(&t->total.v[0].objective, ops, t->dev, n, k, net->logits,
                              t->feed.labels, t->feed.targets, t->column_scale,
                              known[0] > 0 ? 1.0 / known[0] : 0.0, &t->loss_sum[0], net->dlogits);
@@ -174,7 +209,11 @@ static enum ecg_status collect_logits(struct trainer *t, const struct batch *b) 
  * comes to t->loss_sum with the next sync. */
 static enum ecg_status run_batch(struct trainer *t, const struct batch *b, double *known,
                                  bool *any) {
-    const struct total_truth truth = {.B = b->B, .labels = b->labels, .targets = b->targets};
+    const struct total_truth truth = {.B = b->B,
+                                      .labels = b->labels,
+                                      .targets = b->targets,
+                                      .mix = b->mix,
+                                      .partner = b->partner};
     *any = total_known(&t->total, &truth, known);
     for (int i = 0; i < t->total.n; i++) t->loss_sum[i] = 0;
     TRY(optim_zero_grad(&t->optim));
@@ -295,6 +334,8 @@ struct loader_options trainer_loader(const struct trainer *t) {
     struct loader_options o =
         source_loader(&t->train, (int)c->train.batch_size, (int)c->data.workers);
     o.shuffle = c->data.shuffle;
+    o.weight = t->weight;
+    o.augment = t->augments ? &t->augment : NULL;
     o.seed = (uint64_t)c->train.seed;
     o.epoch = t->at.epoch;
     o.first_batch = t->at.batch;

@@ -43,6 +43,9 @@ struct trainer {
     struct ops_dev *dev;
     struct source train, valid;
     bool has_valid;
+    struct augment augment; /* of the training part, where `augments` */
+    bool augments;
+    double *weight; /* (train.n) of data.balance, else NULL */
     size_t n_test; /* records of data.test, which is read after the training; 0: none */
     struct net1d net;
     struct weights_meta meta; /* what goes with the weights into a checkpoint */
@@ -72,6 +75,8 @@ void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 /* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
 void trainer_request_stop(void);
 
+/* The loss is the device's own op; else the logits come to the host and their gradients go back. */
+bool trainer_loss_on_device(const struct trainer *t);
 /* Every head predicts labels or classes: `best` and plateau follow the macro AUROC. */
 bool trainer_by_auroc(const struct trainer *t);
 
