@@ -116,6 +116,8 @@ struct net1d_pass {
     uint64_t sample0; /* place of the micro-batch's first sample in the step's batch */
     bool same_weights; /* the convolutions' weights are those of the last forward pass (before which there need not be
                           one) */
+    const float *features; /* (B, D) in ops memory, of an earlier pass: the head alone runs, on them instead of
+                              net->features, forward and backward; NULL: the whole network runs on net->x */
 };
 enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass *pass);
 /* After a forward with pass->train or frozen_norm: grads += d loss / d params for every tensor that is not frozen; stops

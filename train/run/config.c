@@ -73,6 +73,8 @@ const struct conf_option config_options[] = {
            "fine-tuning: targets that the new head predicts, in their own units"),
     OPTION(head.freeze, CONF_BOOL, "false", NULL, 0, 0,
            "true: linear probe, the backbone stays as it is"),
+    OPTION(head.cache, CONF_BOOL, "true", NULL, 0, 0,
+           "linear probe: the backbone runs once, its features stay in memory; the same weights"),
     OPTION(schedule.name, CONF_CHOICE, "constant", SCHEDULE_CHOICES, 0, 0,
            "learning rate over the run"),
     OPTION(schedule.step_epochs, CONF_INT, "5", NULL, 1, HUGE_INT,

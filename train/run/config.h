@@ -51,7 +51,7 @@ struct config {
     } optim;
     struct {
         struct conf_strings labels, targets;
-        bool freeze;
+        bool freeze, cache;
     } head;
     struct {
         int name; /* enum schedule_kind */

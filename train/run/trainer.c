@@ -13,12 +13,17 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/run/probe.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;
 
 void trainer_request_stop(void) {
     stop_requested = 1;
+}
+
+bool trainer_stop_requested(void) {
+    return stop_requested != 0;
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -33,7 +38,7 @@ static void plan_length(struct trainer *t) {
     t->total_steps = by_epochs < by_steps ? by_epochs : by_steps;
 }
 
-/* All but the feed; make_optim: with the moments, or without. */
+/* make_optim: with the moments, or without. */
 static enum ecg_status prepare(struct trainer *t,
                                enum ecg_status (*make_optim)(struct optim *,
                                                              const struct optim_config *,
@@ -74,9 +79,7 @@ enum ecg_status trainer_plan(struct trainer *t) {
 }
 
 enum ecg_status trainer_prepare(struct trainer *t) {
-    TRY(prepare(t, optim_create));
-    struct feed_format format = source_format(&t->train);
-    return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize);
+    return prepare(t, optim_create);
 }
 
 void trainer_free(struct trainer *t) {
@@ -118,6 +121,7 @@ static enum ecg_status run_batch(struct trainer *t, const struct batch *b, size_
                                   .same_weights = first > 0 || c->head.freeze};
         if (first > 0) TRY(feed_upload(&t->feed, b, first, n));
         TRY(feed_enter(&t->feed, n));
+        pass.features = t->feed.features;
         TRY(net1d_forward(net, n, &pass));
         TRY(objective_add(&t->objective, ops, t->dev, n, n_outputs, net->logits, t->feed.labels,
                           t->feed.targets, t->column_scale, inv_known, &t->loss_sum, net->dlogits));
@@ -188,7 +192,7 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
-    bool is_best = false, stop = stop_requested != 0;
+    bool is_best = false, stop = trainer_stop_requested();
     t->at.epoch = b->last_of_epoch ? b->epoch + 1 : b->epoch;
     t->at.batch = b->last_of_epoch ? 0 : b->number + 1;
     bool at_end = t->at.step >= t->total_steps;
@@ -288,8 +292,11 @@ enum ecg_status trainer_run(struct trainer *t) {
     struct loader *loader = NULL;
     struct progress progress;
     struct next_batch next = {0};
-    struct loader_options options = trainer_loader(t);
     enum ecg_status status;
+    TRY_OUT(probe_prepare(t));
+    struct feed_format format = source_format(&t->train);
+    struct loader_options options = trainer_loader(t);
+    TRY_OUT(feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize));
     TRY_OUT(loader_open(&loader, t->train.data, &options));
     progress_start(&progress, "train");
     TRY_OUT(run_steps(t, loader, &progress, &next));
@@ -297,5 +304,6 @@ enum ecg_status trainer_run(struct trainer *t) {
 out:
     free(next.message);
     loader_close(loader);
+    feed_free(&t->feed);
     return status;
 }

@@ -46,14 +46,14 @@ struct trainer {
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;
     struct trainer_position at;
-    struct feed feed;
+    struct feed feed; /* of trainer_run */
     double loss_sum; /* of the step under way */
     struct journal journal;
 };
 
-/* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule, feed. */
+/* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule. */
 enum ecg_status trainer_prepare(struct trainer *t);
-/* The same for a planned network (net1d_plan): without moments and feed. */
+/* The same for a planned network (net1d_plan): without moments. */
 enum ecg_status trainer_plan(struct trainer *t);
 /* What the training part is read with, from t->at on. */
 struct loader_options trainer_loader(const struct trainer *t);
@@ -63,6 +63,7 @@ void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 
 /* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
 void trainer_request_stop(void);
+bool trainer_stop_requested(void);
 
 /* Sets t->meta.thresholds to NaN: none. */
 void trainer_forget_thresholds(struct trainer *t);
