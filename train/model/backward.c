@@ -60,7 +60,7 @@ static enum ecg_status conv_bwd(struct net1d *net, const struct net1d_conv *c, i
 /* The normalisation by this batch's statistics, its k in buffer `which`. False: there is none. */
 static bool batch_norm(const struct net1d *net, const struct net1d_norm *n,
                        const struct net1d_pass *pass, int which, struct ops_norm *norm) {
-    if (!n->used || !forward_batch_statistics(pass)) return false;
+    if (!n->used || !forward_batch_statistics(n, pass)) return false;
     *norm = (struct ops_norm){.mean = n->mean,
                               .var = n->var,
                               .gamma = tensors_value(net, n->weight),
@@ -75,7 +75,7 @@ static bool batch_norm(const struct net1d *net, const struct net1d_norm *n,
  * constants, the normalisation then only a scale, and its weight and bias stay as they are. */
 static enum ecg_status scale_bwd(struct net1d *net, const struct net1d_norm *n,
                                  const struct net1d_pass *pass, struct ops_blc s, void *dn) {
-    if (!n->used || forward_batch_statistics(pass)) return ECG_OK;
+    if (!n->used || forward_batch_statistics(n, pass)) return ECG_OK;
     struct ops_act scale = {.scale = n->scale, .shift = net->p->zeros};
     return net->ops->act_fwd(net->dev, net->config.precision, s, &scale, dn, dn);
 }

@@ -62,6 +62,7 @@ static enum ecg_status set_up(struct plan *p) {
     struct net1d_config model;
     TRY(config_load(c, p->o->config, p->o->sets, p->o->n_sets));
     t->config = c;
+    t->is_finetune = g != NULL;
     if (g != NULL) TRY(network_read(&p->g, p->o->weights));
     TRY(data_is_there(c, &p->has_data));
     if (!p->has_data)

@@ -11,8 +11,16 @@
 
 #define MIB 1048576.0
 
-/* What makes a record's features differ from step to step; NULL: nothing. */
-static const char *random_part(const struct config *c) {
+/* Whether it is the head's turn of a run that trains more. A plan counts that one. */
+static bool is_preview(const struct trainer *t) {
+    bool planned = t->net.params == NULL && t->is_finetune && t->config->finetune.probe_epochs > 0;
+    return t->is_preview || planned;
+}
+
+/* What makes a record's features differ from step to step; NULL: nothing. In the preview the network is in evaluation mode. */
+static const char *random_part(const struct trainer *t) {
+    const struct config *c = t->config;
+    if (is_preview(t)) return NULL;
     if (c->model.dropout > 0) return "model.dropout changes them in each step";
     if (c->model.drop_path > 0) return "model.drop_path changes them in each step";
     return NULL;
@@ -21,12 +29,16 @@ static const char *random_part(const struct config *c) {
 bool probe_keeps(const struct trainer *t, const char **why) {
     const struct config *c = t->config;
     *why = NULL;
-    if (!t->net.config.head_only) return false;
+    if (!t->net.config.head_only && !is_preview(t)) return false;
     if (!c->head.cache)
         *why = "head.cache is false";
     else
-        *why = random_part(c);
+        *why = random_part(t);
     return *why == NULL;
+}
+
+static bool keeps_valid(const struct trainer *t) {
+    return t->has_valid && !is_preview(t);
 }
 
 static size_t source_bytes(const struct trainer *t, const struct source *s) {
@@ -34,7 +46,7 @@ static size_t source_bytes(const struct trainer *t, const struct source *s) {
 }
 
 size_t probe_bytes(const struct trainer *t) {
-    return source_bytes(t, &t->train) + (t->has_valid ? source_bytes(t, &t->valid) : 0);
+    return source_bytes(t, &t->train) + (keeps_valid(t) ? source_bytes(t, &t->valid) : 0);
 }
 
 static enum ecg_status keep(void *context, size_t first, const struct batch *b, const float *logits,
@@ -84,9 +96,9 @@ enum ecg_status probe_prepare(struct trainer *t) {
     }
     double start = log_clock();
     TRY(embed(t, &t->train, "embed train"));
-    if (t->has_valid) TRY(embed(t, &t->valid, "embed valid"));
+    if (keeps_valid(t)) TRY(embed(t, &t->valid, "embed valid"));
     log_info(
         "head.cache: embeddings of %zu + %zu records kept in memory (%.1f MiB), computed in %.1f s",
-        t->train.n, t->valid.n, (double)bytes / MIB, log_clock() - start);
+        t->train.n, keeps_valid(t) ? t->valid.n : 0, (double)bytes / MIB, log_clock() - start);
     return ECG_OK;
 }
