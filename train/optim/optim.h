@@ -83,6 +83,10 @@ void optim_close(struct optim *o);
 /* Trains the layers from `lowest` on. Adam counts a layer's updates from its first opening, as PyTorch does for parameters
  * that get their first gradient. */
 void optim_open(struct optim *o, int lowest);
+/* Whether a range is trained. */
+static inline bool optim_is_open(const struct optim *o, const struct optim_range *r) {
+    return r->layer >= o->lowest;
+}
 /* As created: no update done, moments 0, all layers open. */
 enum ecg_status optim_reset(struct optim *o);
 

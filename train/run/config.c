@@ -116,6 +116,8 @@ const struct conf_option config_options[] = {
            "0: all allowed cores; results don't depend on it"),
     OPTION(train.clip_norm, CONF_NUMBER, "0", NULL, 0, 1e30,
            "largest global gradient norm; 0: off"),
+    OPTION(train.ema, CONF_NUMBER, "0", NULL, 0, BELOW_1,
+           "decay of a moving average of the weights, which is validated and saved; 0: off"),
     OPTION(
         train.precision, CONF_CHOICE, "fp32", CONFIG_PRECISION_CHOICES, 0, 0,
         "format of the activations; bf16: half the memory, faster where the processor multiplies bf16 (else slower)"),

@@ -69,7 +69,7 @@ struct config {
     struct {
         int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, early_stop, seed,
             threads;
-        double clip_norm;
+        double clip_norm, ema;
         int precision; /* enum ops_dtype */
         bool recompute;
         bool cuda_graph;

@@ -11,6 +11,7 @@
 #include "checkpoints/safetensors.h"
 #include "core/file.h"
 #include "core/mem.h"
+#include "train/run/ema.h"
 #include "train/run/evaluate.h"
 #include "train/run/probe.h"
 #include "train/run/setup.h"
@@ -23,7 +24,7 @@
 
 struct memory {
     size_t parameters, packed, gradients, moments, activations, backward, scratch, batches,
-        validation, embeddings, saving, program, total;
+        validation, embeddings, average, saving, program, total;
     size_t test;      /* of the evaluation on data.test, when the rest is gone */
     size_t available; /* of the machine; 0: not known */
 };
@@ -109,12 +110,13 @@ static enum ecg_status count_memory(struct plan *p) {
                          .saving = SAFETENSORS_BUFFER,
                          .program = resident(),
                          .available = mem_available()};
+    m->average = ema_bytes(t);
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
     if (t->has_valid) m->validation = validation_bytes(t);
     const char *why;
     if (probe_keeps(t, &why)) m->embeddings = probe_bytes(t);
-    m->total = m->parameters + m->packed + m->gradients + m->moments + m->activations +
+    m->total = m->parameters + m->packed + m->gradients + m->moments + m->average + m->activations +
                m->backward + m->scratch + m->batches + m->embeddings + m->program;
     m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
     if (t->n_test == 0) return ECG_OK;
@@ -226,6 +228,7 @@ static void print_memory(struct plan *p) {
     put_bytes(s, "packed_weights", m->packed);
     put_bytes(s, "gradients", m->gradients);
     put_bytes(s, "moments", m->moments);
+    if (m->average > 0) put_bytes(s, "average", m->average);
     put_bytes(s, "activations", m->activations);
     put_bytes(s, "backward", m->backward);
     put_bytes(s, "scratch", m->scratch);

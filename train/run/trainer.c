@@ -13,6 +13,7 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/run/ema.h"
 #include "train/run/probe.h"
 #include "train/run/validation.h"
 
@@ -95,7 +96,8 @@ enum ecg_status trainer_plan(struct trainer *t) {
 }
 
 enum ecg_status trainer_prepare(struct trainer *t) {
-    return prepare(t, optim_create);
+    TRY(prepare(t, optim_create));
+    return ema_create(t);
 }
 
 void trainer_free(struct trainer *t) {
@@ -103,6 +105,7 @@ void trainer_free(struct trainer *t) {
     feed_free(&t->feed);
     optim_free(&t->optim);
     if (t->ops != NULL) t->ops->free(t->dev, t->column_scale);
+    if (t->ops != NULL) t->ops->free(t->dev, t->average);
     net1d_free(&t->net);
     weights_meta_free(&t->meta);
     source_close(&t->train);
@@ -201,6 +204,7 @@ static enum ecg_status finish_step(struct trainer *t, size_t known, struct journ
             (long long)t->at.step + 1, line->loss, line->grad_norm);
     struct optim_rates rates = step_rates(t);
     if (known > 0) TRY(optim_step(&t->optim, &rates));
+    if (known > 0 && !t->is_preview) TRY(ema_update(t));
     t->at.step++;
     line->step = t->at.step;
     line->lr = rates.lr;
@@ -227,7 +231,9 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
 
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
+    TRY(ema_swap(t));
     TRY(validation_run(t, &v));
+    TRY(ema_swap(t));
     *is_best = note_progress(t, &v);
     struct journal_valid line = {t->at.step, epoch, v.loss, v.macro_auroc};
     if (isnan(v.macro_auroc))

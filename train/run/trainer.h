@@ -45,6 +45,7 @@ struct trainer {
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
+    float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
     bool is_preview; /* trainer_preview is running */
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "train/run/ema.h"
 #include "train/run/evaluate.h"
 #include "train/run/head.h"
 #include "train/run/rundir.h"
@@ -54,6 +55,7 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
     if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
+    if (!found) TRY(ema_start(t));
     TRY(journal_open(&t->journal, o->out, found ? t->at.step : -1));
     return trainer_run(t);
 }
