@@ -79,6 +79,9 @@ const struct conf_option config_options[] = {
            "linear probe: the backbone runs once, its features stay in memory; the same weights"),
     OPTION(finetune.init, CONF_CHOICE, "weights", CONFIG_INIT_CHOICES, 0, 0,
            "random: a baseline, of the weights' shape alone"),
+    OPTION(
+        finetune.leads, CONF_CHOICE, "strict", CONFIG_LEADS_CHOICES, 0, 0,
+        "model.in_leads other than the weights': the stem's weights of the leads, added up or picked"),
     OPTION(finetune.probe_epochs, CONF_INT, "0", NULL, 0, HUGE_INT,
            "epochs of the head alone before all is trained (LP-FT); 0: off"),
     OPTION(finetune.probe_lr, CONF_NUMBER, "-1", NULL, -1, 1000,

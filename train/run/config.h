@@ -22,6 +22,8 @@
 #define CONFIG_NORMALIZE_CHOICES "record lead none"
 #define CONFIG_PRECISION_CHOICES "fp32 bf16" /* in the order of enum ops_dtype */
 #define CONFIG_INIT_CHOICES "weights random" /* finetune.init */
+#define CONFIG_LEADS_CHOICES "strict sum select" /* in the order of enum config_leads */
+enum config_leads { CONFIG_LEADS_STRICT, CONFIG_LEADS_SUM, CONFIG_LEADS_SELECT };
 #define CONFIG_CONV_CHOICES "custom cudnn auto" /* as choose_conv takes them; custom is how devices open */
 
 struct config {
@@ -56,7 +58,8 @@ struct config {
         bool freeze, cache;
     } head;
     struct {
-        int init; /* see CONFIG_INIT_CHOICES */
+        int init;  /* see CONFIG_INIT_CHOICES */
+        int leads; /* enum config_leads */
         int64_t probe_epochs, unfreeze_epochs;
         double probe_lr; /* -1: optim.lr */
         bool freeze_norm;

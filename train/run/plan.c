@@ -16,6 +16,7 @@
 #include "train/run/probe.h"
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
+#include "train/run/stem.h"
 #include "train/run/trial.h"
 #include "train/run/validation.h"
 
@@ -65,6 +66,7 @@ static enum ecg_status set_up(struct plan *p) {
     t->config = c;
     t->is_finetune = g != NULL;
     if (g != NULL) TRY(network_read(&p->g, p->o->weights));
+    if (g != NULL) TRY(stem_adapt(&p->g, c));
     TRY(data_is_there(c, &p->has_data));
     if (!p->has_data)
         TRY(setup_imagined(t, c, g, &leads));

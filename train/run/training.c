@@ -11,6 +11,7 @@
 #include "train/run/head.h"
 #include "train/run/rundir.h"
 #include "train/run/setup.h"
+#include "train/run/stem.h"
 
 /* ------------------------------------------------------------------ network */
 
@@ -102,6 +103,7 @@ enum ecg_status finetune_run(const struct training_options *o) {
     TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
     TRY_OUT(rundir_check(o->out, o->resume));
     TRY_OUT(network_read(&g, o->weights));
+    TRY_OUT(stem_adapt(&g, &c));
     TRY_OUT(setup_finetune(&t, &c, &g, &leads));
     network_warn_preset(&g, t.train.data->schema.preprocessing, t.train.data->path);
     TRY_OUT(make_network(&t, &c, c.head.freeze));
