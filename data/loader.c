@@ -127,8 +127,8 @@ static struct augment_place place_in_epoch(const struct loader *l, const struct 
 static enum ecg_status read_record(struct loader *l, const struct batch *b, int i,
                                    struct rows *rows) {
     size_t record = b->record[i];
-    TRY(dataset_read(l->data, record, waveform(l, b, i), &b->scale[i]));
-    if (l->o.augment != NULL) {
+    if (!l->o.columns_only) TRY(dataset_read(l->data, record, waveform(l, b, i), &b->scale[i]));
+    if (l->o.augment != NULL && !l->o.columns_only) {
         struct augment_place at = place_in_epoch(l, b, i);
         augment_record(l->o.augment, &at, &rows->scratch, waveform(l, b, i), &b->scale[i]);
     }
@@ -290,8 +290,10 @@ static void carve_ring(const struct loader_options *o, size_t record_values, int
     size_t n = batch_records(o);
     for (int i = 0; i < ring; i++) {
         struct batch *b = &slots[i].b;
-        b->ecg = arena_carve(a, n * record_values * sizeof *b->ecg);
-        b->scale = arena_carve(a, n * sizeof *b->scale);
+        if (!o->columns_only) {
+            b->ecg = arena_carve(a, n * record_values * sizeof *b->ecg);
+            b->scale = arena_carve(a, n * sizeof *b->scale);
+        }
         b->labels = arena_carve(a, n * (size_t)o->n_labels);
         b->targets = arena_carve(a, n * (size_t)o->n_targets * sizeof *b->targets);
         b->record = arena_carve(a, n * sizeof *b->record);

@@ -109,7 +109,9 @@
 #define UPDATE_AT(n)                                                                               \
     ROW(sums, 0, n, 0, 0, 0, 0, 0, 0), ROW(adam, 0, n, 0, 0, 1, 0, 0, 0),                          \
         ROW(adam, 0, n, 0, 0, 1000, 0, 0, CASE_VARIANT), ROW(sgd, 0, n, 0, 0, 1, 0, 0, 0),         \
-        ROW(sgd, 0, n, 0, 0, 5, 0, 0, 0), ROW(sgd, 0, n, 0, 0, 5, 0, 0, CASE_PLAIN),
+        ROW(sgd, 0, n, 0, 0, 5, 0, 0, 0), ROW(sgd, 0, n, 0, 0, 5, 0, 0, CASE_PLAIN),               \
+        ROW(ema, 0, n, 0, 0, 0, 0, 0, 0), ROW(ema, 0, n, 0, 0, 900, 0, 0, 0),                      \
+        ROW(ema, 0, n, 0, 0, 9999, 0, 0, 0),
 
 #define LOSS_OF(kind)                                                                              \
     ROW(loss, 16, 0, 5, 0, kind, 0, 0, 0), ROW(loss, 3, 0, 150, 0, kind, 0, 0, CASE_VARIANT),      \

@@ -132,7 +132,7 @@ struct op_family {
 
 extern const struct op_family family_input, family_conv, family_linear, family_norm, family_act,
     family_mean, family_swish, family_sigmoid, family_shortcut, family_loss, family_sums,
-    family_adam, family_sgd, family_act_conv, family_se;
+    family_adam, family_sgd, family_ema, family_act_conv, family_se;
 
 /* The table. */
 const struct op_case *cases_table(size_t *n);

@@ -303,6 +303,9 @@ struct ops {
     /* PyTorch's SGD: g += wd*p; momentum > 0: m = momentum*m + g (m = g at step 1), g = m; p -= lr*g. */
     enum ecg_status (*sgd)(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                            int64_t step, size_t n, float *p, const float *g, float *m);
+    /* average += (1 - decay) * (p - average) */
+    enum ecg_status (*ema)(struct ops_dev *dev, size_t n, double decay, const float *p,
+                           float *average);
 
     /* ---------------------------------------------------------------- fused entries */
 

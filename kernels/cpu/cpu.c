@@ -128,6 +128,7 @@ static struct ops table = {
     .fill_zero = cpu_fill_zero,
     .adam = cpu_adam,
     .sgd = cpu_sgd,
+    .ema = cpu_ema,
     .conv_ws = cpu_conv_ws,
     .linear_ws = cpu_linear_ws,
     .norm_ws = cpu_norm_ws,

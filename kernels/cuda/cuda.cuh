@@ -200,6 +200,8 @@ enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t 
                           const float *g, float *m, float *v);
 enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                          int64_t step, size_t n, float *p, const float *g, float *m);
+enum ecg_status cuda_ema(struct ops_dev *dev, size_t n, double decay, const float *p,
+                         float *average);
 size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
                     int backward);
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s);

@@ -54,6 +54,7 @@ static void fill_primitives(struct ops *t) {
     t->fill_zero = cuda_fill_zero;
     t->adam = cuda_adam;
     t->sgd = cuda_sgd;
+    t->ema = cuda_ema;
 }
 
 static void complete_table(void) {

@@ -100,6 +100,7 @@ static struct ops table = {
     .fill_zero = ref_fill_zero,
     .adam = ref_adam,
     .sgd = ref_sgd,
+    .ema = ref_ema,
 };
 
 static void complete_table(void) {

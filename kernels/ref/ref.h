@@ -95,5 +95,6 @@ enum ecg_status ref_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n
                          const float *g, float *m, float *v);
 enum ecg_status ref_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                         int64_t step, size_t n, float *p, const float *g, float *m);
+enum ecg_status ref_ema(struct ops_dev *dev, size_t n, double decay, const float *p, float *average);
 
 #endif

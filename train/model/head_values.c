@@ -59,6 +59,11 @@ void head_event_probabilities(const struct head *h, const float *z, double *p) {
     }
 }
 
+float head_sd(double log_variance) {
+    double sd = exp(0.5 * log_variance);
+    return (float)(sd > 1e-37 ? (sd < 1e37 ? sd : 1e37) : 1e-37);
+}
+
 double head_risk(const struct head *h, const float *z) {
     if (h->kind == HEAD_COX) return (double)z[0];
     double lived = 0, expected = 0;
@@ -122,7 +127,7 @@ static void put(const struct head *h, const float *z, float *values) {
         if (h->kind == HEAD_LABELS) {
             values[i] = (float)exp(-softplus(-(double)z[i]));
         } else if (h->kind == HEAD_GAUSSIAN && i >= n) {
-            values[i] = (float)exp(0.5 * (double)z[i]);
+            values[i] = head_sd((double)z[i]);
         } else if (h->kind == HEAD_TARGETS || h->kind == HEAD_GAUSSIAN || h->kind == HEAD_COX) {
             values[i] = z[i];
         } else {

@@ -92,6 +92,8 @@ void head_class_probabilities(const struct head *h, const float *z, double *p);
 void head_class_logits(const struct head *h, const float *z, double *logit);
 /* P(event by the end of interval k) of a hazard head, for each of its intervals. */
 void head_event_probabilities(const struct head *h, const float *z, double *p);
+/* The standard deviation of a log variance, kept within what a float can hold. */
+float head_sd(double log_variance);
 /* What orders records by risk: cox z; hazard the expected number of intervals lived through, negated. */
 double head_risk(const struct head *h, const float *z);
 

@@ -69,7 +69,7 @@ static void add_targets(struct outcome *o, const struct part *p) {
         memcpy(o->target_truth + i * T + at, targets(p, i), n * sizeof(float));
         for (size_t c = 0; c < n; c++)
             o->sds[i * T + at + c] =
-                p->head->kind == HEAD_GAUSSIAN ? (float)exp(0.5 * (double)z[n + c]) : NAN;
+                p->head->kind == HEAD_GAUSSIAN ? head_sd((double)z[n + c]) : NAN;
     }
 }
 

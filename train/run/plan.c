@@ -11,9 +11,13 @@
 #include "checkpoints/safetensors.h"
 #include "core/file.h"
 #include "core/mem.h"
+#include "train/run/ema.h"
 #include "train/run/evaluate.h"
+#include "train/run/probe.h"
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
+#include "train/run/stem.h"
+#include "train/run/step.h"
 #include "train/run/trial.h"
 #include "train/run/validation.h"
 
@@ -22,7 +26,7 @@
 
 struct memory {
     size_t parameters, packed, gradients, moments, activations, backward, scratch, batches,
-        validation, saving, program, total;
+        validation, embeddings, average, saving, program, total;
     size_t test;      /* of the evaluation on data.test, when the rest is gone */
     size_t available; /* of the machine; 0: not known */
 };
@@ -61,7 +65,9 @@ static enum ecg_status set_up(struct plan *p) {
     struct net1d_config model;
     TRY(config_load(c, p->o->config, p->o->sets, p->o->n_sets));
     t->config = c;
+    t->is_finetune = g != NULL;
     if (g != NULL) TRY(network_read(&p->g, p->o->weights));
+    if (g != NULL) TRY(stem_adapt(&p->g, c));
     TRY(data_is_there(c, &p->has_data));
     if (!p->has_data)
         TRY(setup_imagined(t, c, g, &leads));
@@ -89,22 +95,11 @@ static size_t resident(void) {
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static size_t available(void) {
-    char line[128];
-    unsigned long kib = 0;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (f == NULL) return 0;
-    while (fgets(line, sizeof(line), f) != NULL)
-        if (sscanf(line, "MemAvailable: %lu", &kib) == 1) break;
-    fclose(f);
-    return (size_t)kib * 1024;
-}
-
 static enum ecg_status count_memory(struct plan *p) {
     const struct trainer *t = &p->t;
     const struct net1d_memory *n = &t->net.memory;
     struct memory *m = &p->memory;
-    struct feed_format format = source_format(&t->train, trainer_loss_on_device(t));
+    struct feed_format format = source_format(&t->train, step_loss_on_device(t));
     struct loader_options loader = trainer_loader(t);
     size_t record = (size_t)format.n_file_leads * (size_t)format.length;
     bool momentum = t->optim.config.kind != OPTIM_SGD ||
@@ -117,14 +112,17 @@ static enum ecg_status count_memory(struct plan *p) {
                          .scratch = n->scratch,
                          .saving = SAFETENSORS_BUFFER,
                          .program = resident(),
-                         .available = available()};
+                         .available = mem_available()};
+    m->average = ema_bytes(t);
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
     if (t->config->data.balance)
         m->batches += 2 * t->train.n * sizeof(double); /* weights, their sums */
     if (t->has_valid) m->validation = validation_bytes(t);
-    m->total = m->parameters + m->packed + m->gradients + m->moments + m->activations +
-               m->backward + m->scratch + m->batches + m->program;
+    const char *why;
+    if (probe_keeps(t, &why)) m->embeddings = probe_bytes(t);
+    m->total = m->parameters + m->packed + m->gradients + m->moments + m->average + m->activations +
+               m->backward + m->scratch + m->batches + m->embeddings + m->program;
     m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
     if (t->n_test == 0) return ECG_OK;
     TRY(evaluate_test_bytes(t, &m->test));
@@ -234,10 +232,12 @@ static void print_memory(struct plan *p) {
     put_bytes(s, "packed_weights", m->packed);
     put_bytes(s, "gradients", m->gradients);
     put_bytes(s, "moments", m->moments);
+    if (m->average > 0) put_bytes(s, "average", m->average);
     put_bytes(s, "activations", m->activations);
     put_bytes(s, "backward", m->backward);
     put_bytes(s, "scratch", m->scratch);
     put_bytes(s, "batches", m->batches);
+    if (m->embeddings > 0) put_bytes(s, "embeddings", m->embeddings);
     put_bytes(s, "validation", m->validation);
     put_bytes(s, "saving", m->saving);
     put_bytes(s, "program", m->program);

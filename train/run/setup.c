@@ -148,7 +148,7 @@ static enum ecg_status take(struct trainer *t, const struct config *c, const str
 
 /* ------------------------------------------------------------------ resolving model.* */
 
-static enum ecg_status config_leads(const struct config *c, struct leads *leads) {
+enum ecg_status setup_leads(const struct config *c, struct leads *leads) {
     memset(leads, 0, sizeof(*leads));
     if (c->model.in_leads.n > LEADS_MAX)
         return ecg_fail(ECG_ERR_CONFIG, "model.in_leads: more than %d leads", LEADS_MAX);
@@ -185,6 +185,23 @@ static enum ecg_status set_ints(struct conf_ints *to, const int *v, int n) {
     return ECG_OK;
 }
 
+static enum ecg_status other_leads(const struct network *g, const struct leads *wanted) {
+    struct leads have;
+    char *names = NULL, *wanted_names = NULL;
+    TRY(network_leads(g, &have));
+    enum ecg_status status = leads_format(&have, &names);
+    if (status == ECG_OK) status = leads_format(wanted, &wanted_names);
+    if (status == ECG_OK)
+        status = ecg_fail(
+            ECG_ERR_CONFIG,
+            "%s: the network has %d leads (%s) and model.in_leads names %d (%s): finetune.leads, "
+            "sum or select, says what to make of its weights",
+            g->path, have.n, names, wanted->n, wanted_names);
+    free(names);
+    free(wanted_names);
+    return status;
+}
+
 /* Fine-tuning: the weights' shape replaces model.*; dropout and drop_path stay the config's. */
 static enum ecg_status adopt_model(struct config *c, const struct network *g,
                                    const struct leads *wanted, struct leads *leads) {
@@ -193,9 +210,7 @@ static enum ecg_status adopt_model(struct config *c, const struct network *g,
         *leads = *wanted;
     else
         TRY(network_leads(g, leads));
-    if (leads->n != m->n_leads)
-        return ecg_fail(ECG_ERR_CONFIG, "%s: the network has %d leads and model.in_leads names %d",
-                        g->path, m->n_leads, leads->n);
+    if (leads->n != m->n_leads) return other_leads(g, leads);
     c->model.base_filters = m->base_filters;
     c->model.kernel_size = m->kernel_size;
     c->model.stride = m->stride;
@@ -209,7 +224,7 @@ static enum ecg_status adopt_model(struct config *c, const struct network *g,
 /* ------------------------------------------------------------------ the two kinds of run */
 
 enum ecg_status setup_pretrain(struct trainer *t, struct config *c, struct leads *leads) {
-    TRY(config_leads(c, leads));
+    TRY(setup_leads(c, leads));
     if (leads->n == 0) *leads = leads_standard12;
     TRY(open_sources(t, c));
     if (c->model.length == 0) c->model.length = t->train.data->schema.length;
@@ -228,7 +243,7 @@ enum ecg_status setup_finetune(struct trainer *t, struct config *c, const struct
                                struct leads *leads) {
     struct leads wanted;
     TRY(check_named(c));
-    TRY(config_leads(c, &wanted));
+    TRY(setup_leads(c, &wanted));
     TRY(adopt_model(c, g, &wanted, leads));
     TRY(open_sources(t, c));
     if (c->model.length == 0) c->model.length = t->train.data->schema.length;
@@ -308,7 +323,7 @@ enum ecg_status setup_imagined(struct trainer *t, struct config *c, const struct
     struct leads wanted;
     char *output = "output";
     const struct shard_schema one = {.labels = {1, &output}, .targets = {1, &output}};
-    TRY(config_leads(c, &wanted));
+    TRY(setup_leads(c, &wanted));
     *leads = wanted.n > 0 ? wanted : leads_standard12;
     if (g != NULL) TRY(adopt_model(c, g, &wanted, leads));
     if (c->model.length == 0)

@@ -24,6 +24,7 @@ void source_close(struct source *s) {
     free(s->index);
     free(s->labels);
     free(s->targets);
+    embeddings_free(&s->embeddings);
     memset(s, 0, sizeof(*s));
 }
 
@@ -248,7 +249,8 @@ struct loader_options source_loader(const struct source *s, int batch_size, int 
                                    .target_columns = s->targets,
                                    .n_targets = s->n_targets,
                                    .batch_size = batch_size,
-                                   .workers = workers};
+                                   .workers = workers,
+                                   .columns_only = s->embeddings.rows != NULL};
 }
 
 struct feed_format source_format(const struct source *s, bool with_truth) {
@@ -259,5 +261,6 @@ struct feed_format source_format(const struct source *s, bool with_truth) {
                                 .n_columns = !with_truth ? 0
                                              : targets   ? s->n_targets
                                                          : s->n_labels,
-                                .targets = targets};
+                                .targets = targets,
+                                .embeddings = s->embeddings.rows != NULL ? &s->embeddings : NULL};
 }

@@ -10,6 +10,7 @@
 #include "data/loader.h"
 #include "data/shard.h"
 #include "train/run/config.h"
+#include "train/run/embeddings.h"
 #include "train/run/feed.h"
 
 struct source {
@@ -20,6 +21,7 @@ struct source {
     int lead[LEADS_MAX]; /* file lead that becomes channel c */
     int n_labels, n_targets; /* columns taken */
     int *labels, *targets;   /* their places in the data set */
+    struct embeddings embeddings; /* rows NULL: the records themselves are read */
 };
 
 /* What the selection knows of the columns taken. */

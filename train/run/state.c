@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "train/run/ema.h"
 #include "train/run/trainer.h"
 
 #define STATE_MAX_BYTES ((size_t)1 << 20)
@@ -31,6 +32,14 @@ static void put_bool(struct json_writer *w, const char *key, bool v) {
     json_put_bool(w, v);
 }
 
+/* When each layer was opened, from the stem to the head. */
+static void put_starts(struct json_writer *w, const struct optim *o) {
+    json_put_key(w, "layer_starts");
+    json_begin_array(w);
+    for (int i = 0; i < o->n_layers; i++) json_put_integer(w, o->start[i]);
+    json_end_array(w);
+}
+
 static enum ecg_status save_position(struct trainer *t, const char *path) {
     const struct trainer_position *at = &t->at;
     struct json_writer w = {.pretty = true};
@@ -39,6 +48,7 @@ static enum ecg_status save_position(struct trainer *t, const char *path) {
     put_integer(&w, "epoch", at->epoch);
     put_integer(&w, "batch", (int64_t)at->batch);
     put_integer(&w, "updates", t->optim.step);
+    if (t->optim.config.by_layer) put_starts(&w, &t->optim);
     put_bool(&w, "has_best", at->has_best);
     put_number(&w, "best", at->best);
     put_integer(&w, "best_step", at->best_step);
@@ -62,25 +72,33 @@ static enum ecg_status fetch_moments(void *context, const struct safetensors_out
     return trainer->ops->download(trainer->dev, to, (const char *)t->data + from, n);
 }
 
-/* One flat array each, in the parameters' own layout. */
-static size_t moments_rows(const struct optim *o, struct safetensors_out rows[2]) {
+#define WEIGHTS_ROW                                                                                \
+    "weights" /* of a run with an average, which is what model.safetensors then holds */
+
+/* One flat array each, in the parameters' own layout. While it is saved, the average is in its place in the network. */
+static size_t moments_rows(const struct trainer *t, struct safetensors_out rows[3]) {
+    const struct optim *o = &t->optim;
     const int64_t n = (int64_t)o->n;
+    size_t m = (size_t)optim_moments(o);
     rows[0] = (struct safetensors_out){
         .name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->m};
     rows[1] = (struct safetensors_out){
         .name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->v};
-    return (size_t)optim_moments(o);
+    if (ema_bytes(t) > 0)
+        rows[m++] = (struct safetensors_out){
+            .name = WEIGHTS_ROW, .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = t->average};
+    return m;
 }
 
 static enum ecg_status save_moments(struct trainer *t, const char *path) {
-    struct safetensors_out rows[2];
-    size_t n = moments_rows(&t->optim, rows);
+    struct safetensors_out rows[3];
+    size_t n = moments_rows(t, rows);
     return safetensors_write_from(path, rows, n, NULL, NULL, 0, fetch_moments, t);
 }
 
 enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes) {
-    struct safetensors_out rows[2];
-    size_t n = moments_rows(&t->optim, rows);
+    struct safetensors_out rows[3];
+    size_t n = moments_rows(t, rows);
     return safetensors_size(rows, n, NULL, NULL, 0, bytes);
 }
 
@@ -113,7 +131,9 @@ enum ecg_status trainer_save(struct trainer *t, bool is_best) {
     enum ecg_status status;
     TRY_OUT(t->ops->sync(t->dev));
     TRY_OUT(folder_begin(&f, t->run, t->at.step));
+    TRY_OUT(ema_swap(t));
     TRY_OUT(save_files(t, f.temporary));
+    TRY_OUT(ema_swap(t));
     TRY_OUT(folder_commit(&f, is_best));
     TRY_OUT(trainer_prune(t));
 out:
@@ -152,6 +172,18 @@ static bool get_bool(struct reader *r, const char *key) {
     return json_bool(member(r, key, json_is_bool));
 }
 
+static void get_starts(struct reader *r, struct optim *o) {
+    const struct json *list = member(r, "layer_starts", json_is_array);
+    if (r->status == ECG_OK && json_size(list) != (size_t)o->n_layers)
+        r->status =
+            ecg_fail(ECG_ERR_DATA, "%s: layer_starts has %zu entries, the network %d layers",
+                     r->path, json_size(list), o->n_layers);
+    for (int i = o->n_layers - 1; r->status == ECG_OK && i >= 0; i--) {
+        o->start[i] = json_integer(json_at(list, (size_t)i));
+        if (o->start[i] >= 0) o->lowest = i;
+    }
+}
+
 static enum ecg_status load_position(struct trainer *t, const char *path) {
     char *text = NULL;
     size_t size = 0;
@@ -165,6 +197,7 @@ static enum ecg_status load_position(struct trainer *t, const char *path) {
     at->epoch = (uint32_t)get_count(&r, "epoch");
     at->batch = (size_t)get_count(&r, "batch");
     t->optim.step = get_count(&r, "updates");
+    if (t->optim.config.by_layer) get_starts(&r, &t->optim);
     at->has_best = get_bool(&r, "has_best");
     at->best = get_number(&r, "best");
     at->best_step = get_count(&r, "best_step");
@@ -205,6 +238,8 @@ static enum ecg_status load_moments(struct trainer *t, const char *path) {
     TRY(safetensors_open(&s, path));
     enum ecg_status status = load_moment(t, &s, "optim.m", t->optim.m);
     if (status == ECG_OK && t->optim.v != NULL) status = load_moment(t, &s, "optim.v", t->optim.v);
+    if (status == ECG_OK && t->average != NULL)
+        status = load_moment(t, &s, WEIGHTS_ROW, t->average);
     safetensors_close(&s);
     return status;
 }
@@ -226,6 +261,7 @@ enum ecg_status trainer_load_last(struct trainer *t, bool *found) {
     TRY_OUT(with_file(t, dir, "state.json", load_position));
     TRY_OUT(with_file(t, dir, "model.safetensors", load_weights));
     TRY_OUT(with_file(t, dir, "state.safetensors", load_moments));
+    TRY_OUT(ema_swap(t));
     *found = true;
 out:
     free(dir);

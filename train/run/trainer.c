@@ -14,12 +14,19 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "train/run/balance.h"
+#include "train/run/ema.h"
+#include "train/run/probe.h"
+#include "train/run/step.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;
 
 void trainer_request_stop(void) {
     stop_requested = 1;
+}
+
+bool trainer_stop_requested(void) {
+    return stop_requested != 0;
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -57,7 +64,7 @@ static enum ecg_status prepare_balance(struct trainer *t) {
     return balance_weights(s->data, s->index, s->n, s->labels, s->n_labels, t->weight);
 }
 
-/* All but the feed; make_optim: with the moments, or without. */
+/* make_optim: with the moments, or without. */
 static enum ecg_status prepare(struct trainer *t,
                                enum ecg_status (*make_optim)(struct optim *,
                                                              const struct optim_config *,
@@ -70,7 +77,13 @@ static enum ecg_status prepare(struct trainer *t,
                                  .beta2 = c->optim.beta2,
                                  .eps = c->optim.eps,
                                  .decay_bias = c->optim.decay_bias};
+    bool by_stage;
+    TRY(config_stage_factors(c, t->net.config.n_stages, t->layer_factors, &by_stage));
+    if (by_stage) optim.layer_factors = t->layer_factors;
+    optim.by_layer = step_unfreezes(t);
+    if (step_freezes_norm(t)) net1d_freeze_below(&t->net, 0, true);
     TRY(make_optim(&t->optim, &optim, &t->net));
+    if (step_unfreezes(t)) optim_close(&t->optim);
     t->schedule =
         (struct schedule){.kind = (enum schedule_kind)c->schedule.name,
                           .total_steps = t->total_steps,
@@ -96,40 +109,11 @@ enum ecg_status trainer_plan(struct trainer *t) {
     return prepare(t, optim_plan);
 }
 
-bool trainer_loss_on_device(const struct trainer *t) {
-    return total_is_plain(&t->total) && t->config->train.mixup == 0;
-}
-
-/* More micro-batches than one, of a loss that compares the records of all. */
-static bool collects(const struct trainer *t) {
-    return total_is_joint(&t->total) && t->config->train.accumulate > 1;
-}
-
-static enum ecg_status make_exchange(struct trainer *t) {
-    size_t n = (size_t)t->net.max_batch * (size_t)t->heads.n_outputs;
-    if (trainer_loss_on_device(t)) return ECG_OK;
-    if (total_is_joint(&t->total) && t->config->train.mixup > 0)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "train.mixup: cox orders records in time, mixed ones have no "
-                        "place there: set it to 0");
-    if (collects(t) && t->net.config.batch_norm && !t->config->head.freeze)
-        return ecg_fail(
-            ECG_ERR_CONFIG,
-            "train.accumulate: cox with batch norm takes a batch at once, as its running "
-            "statistics would be taken twice: set it to 1, and train.recompute for memory");
-    TRY(MEM_NEW(&t->exchange.logits, n));
-    TRY(MEM_NEW(&t->exchange.dlogits, n));
-    if (!collects(t)) return ECG_OK;
-    return MEM_NEW(&t->exchange.all,
-                   (size_t)t->config->train.batch_size * (size_t)t->heads.n_outputs);
-}
-
 enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
     TRY(prepare_balance(t));
-    TRY(make_exchange(t));
-    struct feed_format format = source_format(&t->train, trainer_loss_on_device(t));
-    return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize);
+    TRY(step_prepare(t));
+    return ema_create(t);
 }
 
 void trainer_free(struct trainer *t) {
@@ -142,6 +126,7 @@ void trainer_free(struct trainer *t) {
     free(t->exchange.all);
     total_free(&t->total);
     heads_free(&t->heads);
+    if (t->ops != NULL) t->ops->free(t->dev, t->average);
     net1d_free(&t->net);
     weights_meta_free(&t->meta);
     free(t->weight);
@@ -149,83 +134,6 @@ void trainer_free(struct trainer *t) {
     source_close(&t->valid);
     if (t->ops != NULL) t->ops->close(t->dev);
     memset(t, 0, sizeof(*t));
-}
-
-/* Records of the micro-batch that begins at `first`. */
-static int micro_batch(const struct trainer *t, const struct batch *b, int first) {
-    return b->B - first < t->net.max_batch ? b->B - first : t->net.max_batch;
-}
-
-/* Records [first, first + n) of a batch: into the network, and forward. */
-static enum ecg_status forward(struct trainer *t, const struct batch *b, int first, int n,
-                               struct net1d_pass *pass) {
-    const struct config *c = t->config;
-    *pass = (struct net1d_pass){.train = true,
-                                .frozen_norm = c->head.freeze,
-                                .seed = (uint64_t)c->train.seed,
-                                .step = (uint32_t)t->at.step,
-                                .sample0 = (uint64_t)first,
-                                .same_weights = first > 0 || c->head.freeze};
-    if (first > 0) TRY(feed_upload(&t->feed, b, first, n));
-    TRY(feed_enter(&t->feed, n));
-    return net1d_forward(&t->net, n, pass);
-}
-
-static enum ecg_status fetch_logits(struct trainer *t, int n, float *to) {
-    size_t bytes = (size_t)n * (size_t)t->heads.n_outputs * sizeof(float);
-    TRY(t->ops->download(t->dev, to, t->net.logits, bytes));
-    return t->ops->sync(t->dev);
-}
-
-/* The loss of one micro-batch and its gradient by the logits: by the device where it can, else here. */
-static enum ecg_status add_loss(struct trainer *t, const struct total_truth *truth,
-                                const double *known, int first, int n) {
-    const struct ops *ops = t->ops;
-    struct net1d *net = &t->net;
-    struct exchange *x = &t->exchange;
-    int k = t->heads.n_outputs;
-    if (trainer_loss_on_device(t))
-        return objective_add(&t->total.v[0].objective, ops, t->dev, n, k, net->logits,
-                             t->feed.labels, t->feed.targets, t->column_scale,
-                             known[0] > 0 ? 1.0 / known[0] : 0.0, &t->loss_sum[0], net->dlogits);
-    TRY(fetch_logits(t, n, x->logits));
-    TRY(total_add(&t->total, truth, known, first, n, x->logits, x->all != NULL ? x->all : x->logits,
-                  t->loss_sum, x->dlogits));
-    return ops->upload(t->dev, net->dlogits, x->dlogits, (size_t)n * (size_t)k * sizeof(float));
-}
-
-/* The logits of all micro-batches; the passes are run once more for their gradients, dropout included. */
-static enum ecg_status collect_logits(struct trainer *t, const struct batch *b) {
-    struct net1d_pass pass;
-    for (int first = 0; first < b->B; first += t->net.max_batch) {
-        int n = micro_batch(t, b, first);
-        TRY(forward(t, b, first, n, &pass));
-        TRY(fetch_logits(t, n, t->exchange.all + (size_t)first * (size_t)t->heads.n_outputs));
-    }
-    return b->B > t->net.max_batch ? feed_upload(&t->feed, b, 0, micro_batch(t, b, 0)) : ECG_OK;
-}
-
-/* Forward and backward of a whole batch, whose first micro-batch is uploaded; known[heads] are its known entries. The loss
- * comes to t->loss_sum with the next sync. */
-static enum ecg_status run_batch(struct trainer *t, const struct batch *b, double *known,
-                                 bool *any) {
-    const struct total_truth truth = {.B = b->B,
-                                      .labels = b->labels,
-                                      .targets = b->targets,
-                                      .mix = b->mix,
-                                      .partner = b->partner};
-    *any = total_known(&t->total, &truth, known);
-    for (int i = 0; i < t->total.n; i++) t->loss_sum[i] = 0;
-    TRY(optim_zero_grad(&t->optim));
-    if (t->exchange.all != NULL) TRY(collect_logits(t, b));
-    for (int first = 0; first < b->B; first += t->net.max_batch) {
-        struct net1d_pass pass;
-        int n = micro_batch(t, b, first);
-        TRY(forward(t, b, first, n, &pass));
-        TRY(add_loss(t, &truth, known, first, n));
-        TRY(net1d_backward(&t->net, n, &pass));
-    }
-    return ECG_OK;
 }
 
 bool trainer_by_auroc(const struct trainer *t) {
@@ -237,6 +145,16 @@ bool trainer_by_auroc(const struct trainer *t) {
 /* Thresholds belong to the weights that they were chosen with. */
 void trainer_forget_thresholds(struct trainer *t) {
     for (int i = 0; i < t->meta.outputs.n; i++) t->meta.thresholds[i] = NAN;
+}
+
+static struct optim_rates step_rates(const struct trainer *t) {
+    const struct config *c = t->config;
+    if (t->is_preview)
+        return (struct optim_rates){.lr = c->finetune.probe_lr, .beta1 = t->schedule.beta1};
+    struct schedule_point point = schedule_at(&t->schedule, &t->at.schedule, t->at.step);
+    return (struct optim_rates){.lr = c->optim.lr * point.factor,
+                                .backbone_lr = c->optim.backbone_lr * point.factor,
+                                .beta1 = point.beta1};
 }
 
 /* The end of a step: waits for its loss and gradients; a batch without a known entry counts as a step and updates nothing. */
@@ -251,11 +169,9 @@ static enum ecg_status finish_step(struct trainer *t, const double *known, bool 
             "step %lld: loss %g, gradient norm %g: training has diverged; lower optim.lr or set "
             "train.clip_norm (checkpoints/last is from before)",
             (long long)t->at.step + 1, line->loss, line->grad_norm);
-    struct schedule_point point = schedule_at(&t->schedule, &t->at.schedule, t->at.step);
-    struct optim_rates rates = {.lr = c->optim.lr * point.factor,
-                                .backbone_lr = c->optim.backbone_lr * point.factor,
-                                .beta1 = point.beta1};
+    struct optim_rates rates = step_rates(t);
     if (any) TRY(optim_step(&t->optim, &rates));
+    if (any && !t->is_preview) TRY(ema_update(t));
     t->at.step++;
     line->step = t->at.step;
     line->lr = rates.lr;
@@ -282,7 +198,9 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
 
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
+    TRY(ema_swap(t));
     TRY(validation_run(t, &v));
+    TRY(ema_swap(t));
     *is_best = note_progress(t, &v);
     struct journal_valid line = {t->at.step, epoch, v.loss, v.macro_auroc};
     if (isnan(v.macro_auroc))
@@ -297,7 +215,7 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
-    bool is_best = false, stop = stop_requested != 0;
+    bool is_best = false, stop = trainer_stop_requested();
     t->at.epoch = b->last_of_epoch ? b->epoch + 1 : b->epoch;
     t->at.batch = b->last_of_epoch ? 0 : b->number + 1;
     bool at_end = t->at.step >= t->total_steps;
@@ -335,7 +253,7 @@ struct loader_options trainer_loader(const struct trainer *t) {
         source_loader(&t->train, (int)c->train.batch_size, (int)c->data.workers);
     o.shuffle = c->data.shuffle;
     o.weight = t->weight;
-    o.augment = t->augments ? &t->augment : NULL;
+    o.augment = t->augments && !t->is_preview ? &t->augment : NULL;
     o.seed = (uint64_t)c->train.seed;
     o.epoch = t->at.epoch;
     o.first_batch = t->at.batch;
@@ -353,7 +271,7 @@ struct next_batch {
 /* Takes a batch and uploads its first micro-batch, beside the step under way. */
 static enum ecg_status take_batch(struct trainer *t, struct loader *loader, struct batch **b) {
     TRY(loader_next(loader, b));
-    return feed_upload(&t->feed, *b, 0, micro_batch(t, *b, 0));
+    return feed_upload(&t->feed, *b, 0, step_micro_batch(t, *b, 0));
 }
 
 static void take_next(struct trainer *t, struct loader *loader, struct next_batch *next) {
@@ -369,7 +287,8 @@ static enum ecg_status run_step(struct trainer *t, struct loader *loader, const 
     double known[HEADS_MAX];
     bool any;
     trainer_forget_thresholds(t);
-    TRY(run_batch(t, b, known, &any));
+    step_open_layers(t, b->epoch);
+    TRY(step_batch(t, b, known, &any));
     if (t->at.step + 1 < t->total_steps) take_next(t, loader, next);
     line->epoch = b->epoch;
     TRY(finish_step(t, known, any, line));
@@ -395,18 +314,71 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
     return ECG_OK;
 }
 
+/* Embeddings where they are kept, and the way from the training part into the network. */
+static enum ecg_status open_data(struct trainer *t, struct loader **loader) {
+    TRY(probe_prepare(t));
+    struct feed_format format = source_format(&t->train, step_loss_on_device(t));
+    struct loader_options options = trainer_loader(t);
+    TRY(feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize));
+    return loader_open(loader, t->train.data, &options);
+}
+
+/* One epoch of the head alone; the mean of its steps' losses goes to the log. */
+static enum ecg_status preview_epoch(struct trainer *t, struct loader *loader, int64_t number) {
+    double sum = 0;
+    int64_t n = 0;
+    struct batch *b;
+    do {
+        double known[HEADS_MAX];
+        bool any;
+        struct journal_train line = {0};
+        TRY(take_batch(t, loader, &b));
+        TRY(step_batch(t, b, known, &any));
+        TRY(finish_step(t, known, any, &line));
+        if (any) n++;
+        if (any) sum += line.loss;
+        if (trainer_stop_requested())
+            return ecg_fail(ECG_ERR_STOPPED,
+                            "stopped before the first step: run again with --resume");
+    } while (!b->last_of_epoch);
+    log_info("finetune.probe_epochs: epoch %lld of %lld of the head alone, loss %.6g",
+             (long long)number + 1, (long long)t->config->finetune.probe_epochs,
+             n > 0 ? sum / (double)n : NAN);
+    return ECG_OK;
+}
+
+enum ecg_status trainer_preview(struct trainer *t) {
+    const struct trainer_position at = t->at;
+    struct loader *loader = NULL;
+    enum ecg_status status;
+    t->is_preview = true;
+    step_open_layers(t, 0);
+    TRY_OUT(open_data(t, &loader));
+    for (int64_t i = 0; i < t->config->finetune.probe_epochs; i++)
+        TRY_OUT(preview_epoch(t, loader, i));
+out:
+    loader_close(loader);
+    feed_free(&t->feed);
+    embeddings_free(&t->train.embeddings);
+    t->is_preview = false;
+    t->at = at;
+    if (status == ECG_OK) status = optim_reset(&t->optim);
+    if (step_unfreezes(t)) optim_close(&t->optim);
+    return status;
+}
+
 enum ecg_status trainer_run(struct trainer *t) {
     struct loader *loader = NULL;
     struct progress progress;
     struct next_batch next = {0};
-    struct loader_options options = trainer_loader(t);
     enum ecg_status status;
-    TRY_OUT(loader_open(&loader, t->train.data, &options));
+    TRY_OUT(open_data(t, &loader));
     progress_start(&progress, "train");
     TRY_OUT(run_steps(t, loader, &progress, &next));
     progress_end(&progress);
 out:
     free(next.message);
     loader_close(loader);
+    feed_free(&t->feed);
     return status;
 }

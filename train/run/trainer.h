@@ -39,6 +39,7 @@ struct exchange {
 struct trainer {
     const struct config *config;
     const char *run; /* RUN, exists */
+    bool is_finetune; /* finetune.* counts */
     const struct ops *ops;
     struct ops_dev *dev;
     struct source train, valid;
@@ -54,29 +55,35 @@ struct trainer {
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct exchange exchange; /* where the device leaves the loss to the host */
     struct optim optim;
+    double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
+    float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
+    bool is_preview; /* trainer_preview is running */
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;
     struct trainer_position at;
-    struct feed feed;
+    struct feed feed; /* of trainer_run */
     double loss_sum[HEADS_MAX]; /* of the step under way */
     struct journal journal;
 };
 
 /* Everything but run, config, sources, heads, total, net, meta and column_scale is made here: optimiser, schedule, feed. */
 enum ecg_status trainer_prepare(struct trainer *t);
-/* The same for a planned network (net1d_plan): without moments and feed. */
+/* The same for a planned network (net1d_plan): without moments. */
 enum ecg_status trainer_plan(struct trainer *t);
 /* What the training part is read with, from t->at on. */
 struct loader_options trainer_loader(const struct trainer *t);
+/* finetune.probe_epochs of the head alone, at finetune.probe_lr, before a run's first step (LP-FT: Kumar et al.,
+ * arXiv 2202.10054): the backbone in evaluation mode, on embeddings where they can be kept. A part of the set-up: nothing
+ * is written, t->at and the optimiser are as before. */
+enum ecg_status trainer_preview(struct trainer *t);
 /* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 
 /* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
 void trainer_request_stop(void);
+bool trainer_stop_requested(void);
 
-/* The loss is the device's own op; else the logits come to the host and their gradients go back. */
-bool trainer_loss_on_device(const struct trainer *t);
 /* Every head predicts labels or classes: `best` and plateau follow the macro AUROC. */
 bool trainer_by_auroc(const struct trainer *t);
 

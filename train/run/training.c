@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "train/run/ema.h"
 #include "train/run/evaluate.h"
 #include "train/run/head.h"
 #include "train/run/rundir.h"
 #include "train/run/setup.h"
+#include "train/run/stem.h"
 
 /* ------------------------------------------------------------------ network */
 
@@ -24,6 +26,11 @@ static enum ecg_status make_network(struct trainer *t, const struct config *c, b
         "Net1D: %zu parameters, %.2f GMAC a record, %d outputs; %zu records to train on, %zu to validate",
         t->net.n_live, (double)net1d_macs(&model) * 1e-9, model.n_outputs, t->train.n, t->valid.n);
     return ECG_OK;
+}
+
+/* finetune.init: random takes the weights' shape alone. */
+static bool loads_backbone(const struct config *c) {
+    return c->finetune.init == 0;
 }
 
 /* init.weights: the same network, head included. */
@@ -48,6 +55,8 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
     }
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
+    if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
+    if (!found) TRY(ema_start(t));
     TRY(journal_open(&t->journal, o->out, found ? t->at.step : -1));
     return trainer_run(t);
 }
@@ -88,7 +97,7 @@ out:
 
 enum ecg_status finetune_run(const struct training_options *o) {
     struct config c = {0};
-    struct trainer t = {.config = &c, .run = o->out};
+    struct trainer t = {.config = &c, .run = o->out, .is_finetune = true};
     struct network g = {0};
     struct leads leads;
     int lock = -1;
@@ -96,13 +105,17 @@ enum ecg_status finetune_run(const struct training_options *o) {
     TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
     TRY_OUT(rundir_check(o->out, o->resume));
     TRY_OUT(network_read(&g, o->weights));
+    TRY_OUT(stem_adapt(&g, &c));
     TRY_OUT(setup_finetune(&t, &c, &g, &leads));
     network_warn_preset(&g, t.train.data->schema.preprocessing, t.train.data->path);
     TRY_OUT(make_network(&t, &c, c.head.freeze));
     TRY_OUT(setup_outputs(&t, &leads));
-    TRY_OUT(weights_load(&t.net, &g.file, WEIGHTS_BACKBONE, NULL));
+    if (loads_backbone(&c))
+        TRY_OUT(weights_load(&t.net, &g.file, WEIGHTS_BACKBONE, NULL));
+    else
+        log_info("finetune.init: the backbone starts at random, not from %s", g.path);
     network_free(&g); /* its pages count as this program's memory as long as they are mapped */
-    TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, true));
+    TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, loads_backbone(&c)));
     TRY_OUT(trainer_prepare(&t));
     TRY_OUT(head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
