@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "data/h5.h"
+#include "data/label_map.h"
 #include "train/report/evaluation.h"
 #include "train/report/predictions.h"
 #include "train/run/infer.h"
@@ -32,11 +33,13 @@ struct subject {
     char *list;         /* backing of names when given as text */
     int *output;        /* (names.n) index into the network's outputs */
     bool targets;
-    struct inferred r; /* logits (n, network's outputs) */
+    struct label_join join; /* --label-map: the columns behind each output; else empty */
+    struct inferred r;      /* logits (n, network's outputs) */
 };
 
 static void subject_free(struct subject *s) {
     inferred_free(&s->r);
+    label_join_free(&s->join);
     source_close(&s->source);
     network_free(&s->network);
     free(s->names.v);
@@ -89,6 +92,29 @@ static enum ecg_status choose_outputs(struct subject *s, const char *list) {
     }
     if (s->names.n == 0) return ecg_fail(ECG_ERR_USAGE, "--labels: no name in \"%s\"", list);
     return ECG_OK;
+}
+
+/* The columns behind each output by a label map: only outputs with one stay. The network is then run
+ * without columns, and truth comes from the join. */
+static enum ecg_status join_columns(struct subject *s, const char *path) {
+    struct label_map map;
+    if (s->targets)
+        return ecg_fail(ECG_ERR_CONFIG, "--label-map: %s predicts targets, a map joins labels",
+                        s->network.path);
+    TRY(label_map_read(&map, path));
+    enum ecg_status status = label_join_make(
+        &s->join, &map, &s->names, &s->source.data->schema.labels, &s->network.meta.outputs);
+    if (status == ECG_OK)
+        log_info("%s: %d of %d outputs have columns and are evaluated; %zu of %zu rows have no "
+                 "column in %s",
+                 path, s->join.n, s->names.n, s->join.n_absent, map.n, s->source.data->path);
+    for (int i = 0; i < s->join.n; i++) {
+        s->names.v[i] = s->names.v[s->join.output[i]];
+        s->output[i] = s->output[s->join.output[i]];
+    }
+    s->names.n = s->join.n;
+    label_map_free(&map);
+    return status;
 }
 
 /* ------------------------------------------------------------------ outputs of the network */
@@ -189,11 +215,12 @@ static enum ecg_status fill_truth(struct subject *s, size_t i, uint8_t *labels, 
         TRY(dataset_labels(s->source.data, record, labels));
     }
     for (size_t c = 0; c < k; c++) {
-        int column = s->source.columns[c];
         if (s->targets)
-            t->targets[i * k + c] = targets[column];
+            t->targets[i * k + c] = targets[s->source.columns[c]];
+        else if (s->join.n > 0)
+            t->labels[i * k + c] = label_join_truth(&s->join, (int)c, labels);
         else
-            t->labels[i * k + c] = labels[column];
+            t->labels[i * k + c] = labels[s->source.columns[c]];
         t->outputs[i * k + c] = s->r.logits[i * (size_t)s->r.k + (size_t)s->output[c]];
     }
     t->patients[i] = s->source.data->patient_hash[record];
@@ -272,7 +299,10 @@ static enum ecg_status evaluate(const struct evaluate_options *o,
     TRY_OUT(source_open(&s.source, spec, "--data"));
     TRY_OUT(name_outputs(&s));
     TRY_OUT(choose_outputs(&s, o->labels));
-    TRY_OUT(source_take_columns(&s.source, s.targets, &s.names, "--data"));
+    if (o->label_map != NULL)
+        TRY_OUT(join_columns(&s, o->label_map));
+    else
+        TRY_OUT(source_take_columns(&s.source, s.targets, &s.names, "--data"));
     TRY_OUT(make_out(o->out, &made));
     if (o->predictions != NULL)
         TRY_OUT(read_predictions(&s, o->predictions));
