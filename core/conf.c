@@ -379,19 +379,35 @@ static enum ecg_status reading_open(struct reading *r) {
     return MEM_NEW(&r->seen, n);
 }
 
+static enum ecg_status read_root(struct reading *r, struct yaml_node *root, const char *what) {
+    TRY(reading_open(r));
+    enum ecg_status status = ECG_OK;
+    if (root->kind == YAML_MAP) {
+        status = read_map(r, "", root);
+    } else if (!yaml_is_null(root)) {
+        ecg_fail(ECG_ERR_CONFIG, "%s must be a map of keys", what);
+        status = at_place(r, root->line, root->column, ECG_ERR_CONFIG);
+    }
+    free(r->seen);
+    return status;
+}
+
 enum ecg_status conf_read_file(const struct conf_option *table, void *config, const char *path) {
     struct reading r = {.table = table, .config = config, .where = path, .has_lines = true};
     struct yaml_node *root;
     TRY(yaml_parse_file(&root, path));
-    enum ecg_status status = reading_open(&r);
-    if (status == ECG_OK && root->kind == YAML_MAP) {
-        status = read_map(&r, "", root);
-    } else if (status == ECG_OK && !yaml_is_null(root)) {
-        ecg_fail(ECG_ERR_CONFIG, "a config must be a map of keys");
-        status = at_place(&r, root->line, root->column, ECG_ERR_CONFIG);
-    }
-    free(r.seen);
+    enum ecg_status status = read_root(&r, root, "a config");
     yaml_free(root);
+    return status;
+}
+
+enum ecg_status conf_read_node(const struct conf_option *table, void *config,
+                               const struct yaml_node *node, const char *where) {
+    struct reading r = {.table = table, .config = config, .where = where, .has_lines = true};
+    struct yaml_node *copy;
+    TRY(yaml_copy(&copy, node));
+    enum ecg_status status = read_root(&r, copy, "this");
+    yaml_free(copy);
     return status;
 }
 

@@ -47,6 +47,10 @@ enum ecg_status conf_defaults(const struct conf_option *table, void *config);
 /* Reads a file over what is there; nested maps and dotted keys both work. After an error the struct holds
  * what was read before it; conf_free is due all the same. */
 enum ecg_status conf_read_file(const struct conf_option *table, void *config, const char *path);
+/* Reads a map of keys (an item of a CONF_NODE list) over what is there; nested maps and dotted keys both work. `node` stays as it
+ * is; `where` stands before the line in messages. */
+enum ecg_status conf_read_node(const struct conf_option *table, void *config,
+                               const struct yaml_node *node, const char *where);
 /* One "key=value" of --set; value is YAML. No '=': ECG_ERR_USAGE. */
 enum ecg_status conf_set(const struct conf_option *table, void *config, const char *assignment);
 /* The resolved config as YAML text: every key with its value, numbers that read back exactly. */

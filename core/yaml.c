@@ -227,6 +227,38 @@ void yaml_free(struct yaml_node *root) {
     free(root);
 }
 
+static enum ecg_status copy_children(struct yaml_node *to, const struct yaml_node *v) {
+    TRY(MEM_NEW(&to->items, v->n));
+    if (v->keys) TRY(MEM_NEW(&to->keys, v->n));
+    for (; to->n < v->n; to->n++) {
+        TRY(yaml_copy(&to->items[to->n], v->items[to->n]));
+        if (!v->keys) continue;
+        enum ecg_status status = mem_strdup(&to->keys[to->n], v->keys[to->n]);
+        if (status == ECG_OK) continue;
+        yaml_free(to->items[to->n]);
+        return status;
+    }
+    return ECG_OK;
+}
+
+enum ecg_status yaml_copy(struct yaml_node **copy, const struct yaml_node *v) {
+    struct yaml_node *to;
+    TRY(MEM_NEW(&to, 1));
+    *to = *v;
+    to->text = NULL;
+    to->n = 0;
+    to->items = NULL;
+    to->keys = NULL;
+    enum ecg_status status = v->text ? mem_strdup(&to->text, v->text) : ECG_OK;
+    if (status == ECG_OK && v->n > 0) status = copy_children(to, v);
+    if (status != ECG_OK) {
+        yaml_free(to);
+        to = NULL;
+    }
+    *copy = to;
+    return status;
+}
+
 const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key) {
     if (!map || map->kind != YAML_MAP) return NULL;
     for (size_t i = 0; i < map->n; i++)

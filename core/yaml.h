@@ -31,6 +31,7 @@ struct yaml_node {
 enum ecg_status yaml_parse(struct yaml_node **root, const char *text, size_t n, const char *where);
 enum ecg_status yaml_parse_file(struct yaml_node **root, const char *path); /* missing file: ECG_ERR_NOINPUT */
 void yaml_free(struct yaml_node *root); /* NULL is fine */
+enum ecg_status yaml_copy(struct yaml_node **copy, const struct yaml_node *v); /* the whole tree below v */
 
 const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key); /* NULL: not there */
 bool yaml_is_null(const struct yaml_node *v); /* plain null, ~ or empty */

@@ -156,6 +156,45 @@ def zero_shot(name, weights, data, outputs, folder):
           labels['ATRIAL FIBRILLATION']['auroc'] == got['labels']['ATRIAL FIBRILLATION']['auroc'])
 
 
+def several_heads(folder, data):
+    """A network whose labels stand behind a target's head and in two heads: truth and outputs stay together."""
+    config = os.path.join(folder, 'heads.yaml')
+    with open(config, 'w') as f:
+        f.write('data: {train: %s}\nheads:\n  - {name: age, targets: [age]}\n  - {name: one, labels: [pvc, lbbb, rbbb]}\n'
+                '  - {name: kind, labels: [sinus_rhythm, atrial_fibrillation], loss: softmax}\n'
+                '  - {name: two, labels: [lvh, pac]}\n' % data)
+    weights = os.path.join(folder, 'heads')
+    start = os.path.join(folder, 'start')
+    run('-q', 'pretrain', os.path.join(ROOT, 'configs', 'demo_pretrain.yaml'), '--set', 'data.train=' + data, *SMALL, '--out',
+        start)
+    run('-q', 'finetune', config, '--weights', start, '--set', 'train.steps=4', '--set', 'train.threads=2', '--out', weights)
+    run('-q', 'predict', '--weights', weights, '--data', data, '--out', os.path.join(folder, 'heads.h5'))
+    with h5py.File(os.path.join(folder, 'heads.h5')) as f:
+        logits = f['logits'][:]
+    columns, labels = read(data)
+    rows = [('low_voltage', 'pac'), ('long_qt', 'rbbb'), ('first_degree_av_block', 'rbbb'), ('nope', 'pvc')]
+    path = os.path.join(folder, 'heads.csv')
+    with open(path, 'w') as f:
+        f.write('code,label\n' + ''.join('%s,%s\n' % row for row in rows))
+    outputs = ['age', 'pvc', 'lbbb', 'rbbb', 'sinus_rhythm', 'atrial_fibrillation', 'lvh', 'pac']
+    wanted = recompute([{'code': c, 'label': l} for c, l in rows], outputs, columns, labels, logits)
+    out = os.path.join(folder, 'heads-out')
+    log = run('evaluate', '--weights', weights, '--data', data, '--out', out, '--label-map', path)
+    with open(os.path.join(out, 'metrics.json')) as f:
+        got = json.load(f)
+    check('several heads: labels of both heads, nothing else', list(got['labels']) == ['rbbb', 'pac'] and not got.get('targets')
+          and '2 of 8 outputs have columns' in log)
+    check('several heads: AUROC as scikit-learn has it', all(abs(got['labels'][k]['auroc'] - wanted[k][2]) <= 1e-12
+                                                            for k in ('rbbb', 'pac')), '%.4f, %.4f' % tuple(
+                                                                wanted[k][2] for k in ('rbbb', 'pac')))
+    run('-q', 'finetune', os.path.join(ROOT, 'configs', 'finetune.yaml'), '--weights', start, '--set', 'head.targets=[age]',
+        '--set', 'data.train=' + data, '--set', 'data.valid=null', '--set', 'data.test=null', '--set', 'train.steps=2', '--out',
+        os.path.join(folder, 'age'))
+    log = run('evaluate', '--weights', os.path.join(folder, 'age'), '--data', data, '--out', os.path.join(folder, 'none'),
+              '--label-map', path, code=78)
+    check('a network of targets: exit 78', 'predicts none' in log)
+
+
 def refuse(name, code, text, map_text, weights, data, folder):
     path = os.path.join(folder, 'bad.csv')
     with open(path, 'w') as f:
@@ -210,6 +249,9 @@ def main():
         else:
             skipped += 1
             print('skipped PTB-XL (no shared recordings here)')
+        cohort = os.path.join(folder, 'cohort')
+        run('-q', 'synth', '--out', cohort, '--records', 200, '--seed', 5, '--rate', 100, '--length', 4)
+        several_heads(folder, cohort)
         refuse('an unknown label', 78, 'bad.csv:3: the network has no output SINUS RYTHM; did you mean SINUS RHYTHM?',
                'code,label\nAFIB,ATRIAL FIBRILLATION\nSR,SINUS RYTHM\n', weights, scp, folder)
         refuse('no code is a column', 78, 'is a label column of the data', 'code,label\n99,SINUS RHYTHM\n', weights, scp, folder)

@@ -109,7 +109,7 @@ static void check_config(const struct net1d_config *a, const struct net1d_config
 static void check_meta(const struct safetensors *s) {
     struct weights_meta m;
     if (!CHECK_OK(weights_read_meta(s, &m))) return;
-    CHECK(m.leads.n == 2 && m.outputs.n == 3 && !m.is_targets);
+    CHECK(m.leads.n == 2 && m.outputs.n == 3 && m.heads.n == 1 && m.heads.v[0].kind == HEAD_LABELS);
     CHECK_STR(m.leads.v[1], "V5");
     CHECK_STR(m.outputs.v[1], names[1]);
     CHECK_STR(m.preset, "official");
@@ -160,16 +160,18 @@ static void round_trip(void) {
 static void targets_are_targets(void) {
     struct net1d_config c = small(false, 1);
     char *age = "age";
-    struct weights_meta m = {.outputs = {1, &age}, .is_targets = true}, read;
+    const struct names ages = {1, &age};
+    struct weights_meta m = {0}, read;
     struct net1d net;
     struct safetensors s = {0};
-    if (!make(&net, &c, 0)) return;
+    if (!CHECK_OK(weights_meta_name(&m, &ages, true)) || !make(&net, &c, 0)) return;
     if (save_and_open(&net, "targets", &m, &s) && CHECK_OK(weights_read_meta(&s, &read))) {
-        CHECK(read.is_targets && read.outputs.n == 1 && !read.preset && !read.thresholds &&
-              !read.leads.n);
+        CHECK(read.heads.v[0].kind == HEAD_TARGETS && read.outputs.n == 1 && !read.preset &&
+              !read.thresholds && !read.leads.n);
         CHECK_STR(read.outputs.v[0], "age");
         weights_meta_free(&read);
     }
+    weights_meta_free(&m);
     safetensors_close(&s);
     net1d_free(&net);
 }

@@ -181,18 +181,43 @@ static enum ecg_status read_names(const struct safetensors *s, const char *key, 
     return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
 }
 
+enum ecg_status weights_meta_name(struct weights_meta *m, const struct names *outputs,
+                                  bool targets) {
+    struct head head = {.name = targets ? "targets" : "labels",
+                        .kind = targets ? HEAD_TARGETS : HEAD_LABELS};
+    *(targets ? &head.targets : &head.labels) = *outputs;
+    heads_free(&m->heads);
+    names_free(&m->outputs);
+    TRY(heads_add(&m->heads, &head));
+    return names_copy(&m->outputs, outputs);
+}
+
+static enum ecg_status read_heads(const struct safetensors *s, struct weights_meta *m) {
+    const char *heads = safetensors_meta(s, WEIGHTS_HEADS),
+               *labels = safetensors_meta(s, WEIGHTS_LABELS),
+               *targets = safetensors_meta(s, WEIGHTS_TARGETS);
+    if (heads != NULL) {
+        if (heads_parse(&m->heads, heads, WEIGHTS_HEADS) != ECG_OK)
+            return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
+        return heads_output_names(&m->heads, &m->outputs);
+    }
+    if (labels && targets)
+        return bad_meta(s, WEIGHTS_TARGETS, "the outputs can't be both labels and targets");
+    if (!labels && !targets) return ECG_OK;
+    struct names names = {0};
+    enum ecg_status status = labels ? read_names(s, WEIGHTS_LABELS, labels, &names)
+                                    : read_names(s, WEIGHTS_TARGETS, targets, &names);
+    if (status == ECG_OK) status = weights_meta_name(m, &names, targets != NULL);
+    names_free(&names);
+    return status;
+}
+
 static enum ecg_status read_all(const struct safetensors *s, struct weights_meta *m) {
     int n_leads, n_outputs;
     TRY(extent(s, "first_conv.conv.weight", 3, 1, &n_leads));
     TRY(extent(s, "dense.weight", 2, 0, &n_outputs));
     TRY(read_leads(s, m));
-    const char *labels = safetensors_meta(s, WEIGHTS_LABELS),
-               *targets = safetensors_meta(s, WEIGHTS_TARGETS);
-    if (labels && targets)
-        return bad_meta(s, WEIGHTS_TARGETS, "the outputs can't be both labels and targets");
-    m->is_targets = targets != NULL;
-    if (labels) TRY(read_names(s, WEIGHTS_LABELS, labels, &m->outputs));
-    if (targets) TRY(read_names(s, WEIGHTS_TARGETS, targets, &m->outputs));
+    TRY(read_heads(s, m));
     if (m->leads.n && m->leads.n != n_leads)
         return ecg_fail(ECG_ERR_DATA, "%s: metadata name %d leads, the network takes %d", s->path,
                         m->leads.n, n_leads);
@@ -215,6 +240,7 @@ enum ecg_status weights_read_meta(const struct safetensors *s, struct weights_me
 void weights_meta_free(struct weights_meta *m) {
     names_free(&m->leads);
     names_free(&m->outputs);
+    heads_free(&m->heads);
     free(m->preset);
     free(m->normalize);
     free(m->thresholds);
@@ -291,8 +317,12 @@ enum ecg_status weights_text_make(struct weights_text *t, const struct net1d_con
     enum ecg_status status = ECG_OK;
     TRY_OUT(mem_strdup(next(t, "format"), "pt"));
     TRY_OUT(model_text(c, m, next(t, MODEL)));
-    if (m->outputs.n)
-        TRY_OUT(names_join(&m->outputs, next(t, m->is_targets ? WEIGHTS_TARGETS : WEIGHTS_LABELS)));
+    if (m->heads.n > 0 && !heads_are_plain(&m->heads))
+        TRY_OUT(heads_json(&m->heads, next(t, WEIGHTS_HEADS)));
+    else if (m->outputs.n)
+        TRY_OUT(names_join(&m->outputs, next(t, m->heads.n > 0 && m->heads.v[0].kind == HEAD_TARGETS
+                                                    ? WEIGHTS_TARGETS
+                                                    : WEIGHTS_LABELS)));
     if (m->preset) TRY_OUT(mem_strdup(next(t, PRESET), m->preset));
     if (m->normalize) TRY_OUT(mem_strdup(next(t, NORMALIZE), m->normalize));
     if (m->sampling_rate > 0) TRY_OUT(rate_text(m, next(t, RATE)));

@@ -4,10 +4,44 @@
 
 #include <string.h>
 
+#define ROW(S, member, type, def, choices, min, max, help)                                         \
+    { #member, type, offsetof(S, member), def, choices, min, max, help }
 #define OPTION(member, type, def, choices, min, max, help)                                         \
-    { #member, type, offsetof(struct config, member), def, choices, min, max, help }
+    ROW(struct config, member, type, def, choices, min, max, help)
 #define HUGE_INT 9e15
 #define BELOW_1  0.99999999 /* the moments divide by 1 - beta^t */
+
+/* Of the whole config, and of each item of `heads`. */
+#define LOSS_OPTIONS(S)                                                                                         \
+    ROW(S, loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,                                           \
+        "auto: mse where only targets are asked for, cox for event and time, else bce"),                        \
+        ROW(S, loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),                       \
+        ROW(S, loss.positive, CONF_CHOICE, "log", "log focal_margin", 0, 0,                                     \
+            "hill: the positive term"),                                                                         \
+        ROW(S, loss.margin, CONF_NUMBER, "-1", NULL, -1, 100,                                                   \
+            "asl: shift of the probability; hill with focal_margin: of the logit; -1: 0.05 and 1"),             \
+        ROW(S, loss.gamma, CONF_NUMBER, "2", NULL, 0, 100,                                                      \
+            "focal, hill with focal_margin: focusing"),                                                         \
+        ROW(S, loss.alpha, CONF_NUMBER, "0.25", NULL, 0, 1, "focal: weight of the positives"),                  \
+        ROW(S, loss.gamma_pos, CONF_NUMBER, "0", NULL, 0, 100, "asl: focusing of the positives"),               \
+        ROW(S, loss.gamma_neg, CONF_NUMBER, "4", NULL, 0, 100, "asl: focusing of the negatives"),               \
+        ROW(S, loss.delta, CONF_NUMBER, "1", NULL, 1e-12, 1e12,                                                 \
+            "huber: where the square turns into a line"),                                                       \
+        ROW(S, loss.pos_weight, CONF_NODE, "null", NULL, 0, 0,                                                  \
+            "factor of each label's positives, of each class: a list, or inverse: by frequency in data.train"), \
+        ROW(S, loss.bins, CONF_NODE, "null", NULL, 0, 0,                                                        \
+            "ordinal: cuts of a target into classes; hazard: ends of the intervals of time")
+
+const struct conf_option config_head_options[] = {
+    ROW(struct head_config, name, CONF_STRING, "null", NULL, 0, 0,
+        "its name; null: its only column's, else its kind's"),
+    ROW(struct head_config, labels, CONF_STRINGS, "null", NULL, 0, 0, "labels that it predicts"),
+    ROW(struct head_config, targets, CONF_STRINGS, "null", NULL, 0, 0, "targets that it predicts"),
+    ROW(struct head_config, event, CONF_STRING, "null", NULL, 0, 0, "label of the event"),
+    ROW(struct head_config, time, CONF_STRING, "null", NULL, 0, 0, "target: time to it"),
+    ROW(struct head_config, weight, CONF_NUMBER, "1", NULL, 1e-12, 1e12, "of its loss"),
+    LOSS_OPTIONS(struct head_config),
+    {NULL, CONF_BOOL, 0, NULL, NULL, 0, 0, NULL}};
 
 const struct conf_option config_options[] = {
     OPTION(
@@ -41,19 +75,10 @@ const struct conf_option config_options[] = {
     OPTION(data.normalize, CONF_CHOICE, "record", CONFIG_NORMALIZE_CHOICES, 0, 0,
            "z-score over all leads taken (the official way) or per lead"),
     OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
+    OPTION(data.allow_absent, CONF_BOOL, "false", NULL, 0, 0,
+           "true: only warn of labels asked for by name that no record of data.train has"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
-    OPTION(loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,
-           "auto is mse when only targets are asked for, else bce"),
-    OPTION(loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),
-    OPTION(loss.positive, CONF_CHOICE, "log", "log focal_margin", 0, 0, "hill: the positive term"),
-    OPTION(loss.margin, CONF_NUMBER, "-1", NULL, -1, 100,
-           "asl: shift of the probability; hill with focal_margin: of the logit; -1: 0.05 and 1"),
-    OPTION(loss.gamma, CONF_NUMBER, "2", NULL, 0, 100, "focal, hill with focal_margin: focusing"),
-    OPTION(loss.alpha, CONF_NUMBER, "0.25", NULL, 0, 1, "focal: weight of the positives"),
-    OPTION(loss.gamma_pos, CONF_NUMBER, "0", NULL, 0, 100, "asl: focusing of the positives"),
-    OPTION(loss.gamma_neg, CONF_NUMBER, "4", NULL, 0, 100, "asl: focusing of the negatives"),
-    OPTION(loss.delta, CONF_NUMBER, "1", NULL, 1e-12, 1e12,
-           "huber: where the square turns into a line"),
+    LOSS_OPTIONS(struct config),
     OPTION(optim.name, CONF_CHOICE, "adamw", OPTIM_CHOICES, 0, 0,
            "as PyTorch defines them: adam adds L2 to the gradient, adamw decays apart from it"),
     OPTION(optim.lr, CONF_NUMBER, "1e-3", NULL, 0, 1000, "learning rate; fine-tuning: the head's"),
@@ -71,8 +96,14 @@ const struct conf_option config_options[] = {
            "fine-tuning: labels that the new head predicts"),
     OPTION(head.targets, CONF_STRINGS, "null", NULL, 0, 0,
            "fine-tuning: targets that the new head predicts, in their own units"),
+    OPTION(head.event, CONF_STRING, "null", NULL, 0, 0,
+           "time to event: the label that says whether it happened (loss.name cox or hazard)"),
+    OPTION(head.time, CONF_STRING, "null", NULL, 0, 0,
+           "time to event: the target that says when, or until when the record was followed"),
     OPTION(head.freeze, CONF_BOOL, "false", NULL, 0, 0,
            "true: linear probe, the backbone stays as it is"),
+    OPTION(heads, CONF_NODE, "null", NULL, 0, 0,
+           "several heads: a list of {name, labels | targets | event and time, loss, weight}"),
     OPTION(schedule.name, CONF_CHOICE, "constant", SCHEDULE_CHOICES, 0, 0,
            "learning rate over the run"),
     OPTION(schedule.step_epochs, CONF_INT, "5", NULL, 1, HUGE_INT,
@@ -131,30 +162,8 @@ static enum ecg_status check(const struct config *c) {
     if (c->train.epochs == 0 && c->train.steps == 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "train.epochs and train.steps are both 0: the run would not end");
-    if (c->head.labels.n > 0 && c->head.targets.n > 0)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "head.labels and head.targets are both set: a head predicts one kind");
     if (c->train.device == NULL)
         return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
-    return ECG_OK;
-}
-
-static bool reads_targets(int loss_name) {
-    return loss_name == OBJECTIVE_MSE + 1 || loss_name == OBJECTIVE_HUBER + 1;
-}
-
-static enum ecg_status resolve_loss(struct config *c) {
-    bool wants_targets = c->head.targets.n > 0 || (c->data.targets.n > 0 && c->data.labels.n == 0);
-    bool wants_labels = c->head.labels.n > 0 || (c->data.labels.n > 0 && c->data.targets.n == 0);
-    if (c->loss.name == 0) c->loss.name = (wants_targets ? OBJECTIVE_MSE : OBJECTIVE_BCE) + 1;
-    const char *name = conf_choice_name(config_options, "loss.name", c->loss.name);
-    if (reads_targets(c->loss.name) && wants_labels)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "loss.name %s reads targets, and labels are asked for: use bce", name);
-    if (!reads_targets(c->loss.name) && wants_targets)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "loss.name %s reads labels, and targets are asked for: use mse", name);
-    if (c->loss.margin < 0) c->loss.margin = c->loss.name == OBJECTIVE_ASL + 1 ? 0.05 : 1.0;
     return ECG_OK;
 }
 
@@ -163,7 +172,7 @@ enum ecg_status config_load(struct config *c, const char *path, char *const *set
     TRY(conf_defaults(config_options, c));
     if (path != NULL) TRY(conf_read_file(config_options, c, path));
     for (int i = 0; i < n_sets; i++) TRY(conf_set(config_options, c, sets[i]));
-    TRY(resolve_loss(c));
+    TRY(config_read_heads(c));
     if (c->optim.weight_decay < 0)
         c->optim.weight_decay = c->optim.name == OPTIM_ADAMW ? 0.01 : 0.0;
     if (c->optim.backbone_lr < 0) c->optim.backbone_lr = c->optim.lr;
@@ -172,20 +181,9 @@ enum ecg_status config_load(struct config *c, const char *path, char *const *set
 }
 
 void config_free(struct config *c) {
+    config_free_heads(c);
     conf_free(config_options, c);
     memset(c, 0, sizeof(*c));
-}
-
-enum ecg_status config_objective(const struct config *c, struct objective *objective) {
-    struct ops_loss loss = {.lambda = c->loss.lambda,
-                            .focal_margin = c->loss.positive,
-                            .margin = c->loss.margin,
-                            .gamma = c->loss.gamma,
-                            .alpha = c->loss.alpha,
-                            .gamma_pos = c->loss.gamma_pos,
-                            .gamma_neg = c->loss.gamma_neg,
-                            .delta = c->loss.delta};
-    return objective_init(objective, (enum objective_kind)(c->loss.name - 1), &loss);
 }
 
 enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,

@@ -11,6 +11,7 @@
 #include "core/status.h"
 #include "data/loader.h"
 #include "kernels/ops.h"
+#include "train/model/heads.h"
 #include "train/model/net1d.h"
 #include "train/objective/objective.h"
 #include "train/optim/optim.h"
@@ -22,6 +23,24 @@
 #define CONFIG_NORMALIZE_CHOICES "record lead none"
 #define CONFIG_PRECISION_CHOICES "fp32 bf16" /* in the order of enum ops_dtype */
 #define CONFIG_CONV_CHOICES "custom cudnn auto" /* as choose_conv takes them; custom is how devices open */
+
+/* What one head minimises. */
+struct loss_config {
+    int name;     /* see CONFIG_LOSS_CHOICES */
+    int positive; /* hill: 0 log, 1 focal_margin */
+    double lambda, margin, gamma, alpha, gamma_pos, gamma_neg, delta;
+    struct yaml_node *pos_weight; /* NULL, the text inverse, or a list of numbers */
+    struct yaml_node *bins;       /* NULL or a list of numbers */
+};
+
+/* One of `heads`, or the only one, of head.* and loss.*. */
+struct head_config {
+    char *name; /* NULL: from its columns */
+    struct conf_strings labels, targets;
+    char *event, *time;
+    double weight;
+    struct loss_config loss;
+};
 
 struct config {
     struct {
@@ -36,14 +55,10 @@ struct config {
         struct yaml_node *train, *valid, *test;
         struct conf_strings labels, targets;
         int normalize; /* enum ops_normalize */
-        bool shuffle;
+        bool shuffle, allow_absent;
         int64_t workers;
     } data;
-    struct {
-        int name;     /* see CONFIG_LOSS_CHOICES */
-        int positive; /* hill: 0 log, 1 focal_margin */
-        double lambda, margin, gamma, alpha, gamma_pos, gamma_neg, delta;
-    } loss;
+    struct loss_config loss;
     struct {
         int name; /* enum optim_kind */
         double lr, backbone_lr, weight_decay, beta1, beta2, eps, momentum;
@@ -51,8 +66,12 @@ struct config {
     } optim;
     struct {
         struct conf_strings labels, targets;
+        char *event, *time;
         bool freeze;
     } head;
+    struct yaml_node *heads;
+    struct head_config *head_list; /* of `heads`; NULL without */
+    int n_heads;
     struct {
         int name; /* enum schedule_kind */
         int64_t step_epochs, patience;
@@ -77,11 +96,27 @@ struct config {
 };
 
 extern const struct conf_option config_options[];
+extern const struct conf_option config_head_options[]; /* of a struct head_config */
 
 /* Reads FILE and the --set assignments over the defaults, checks what can be checked without data, and
  * resolves what depends on other keys (loss auto, loss.margin, weight_decay, init.seed, backbone_lr). */
 enum ecg_status config_load(struct config *c, const char *path, char *const *sets, int n_sets);
 void config_free(struct config *c); /* idempotent, zeroed is fine */
+
+/* config_heads.c: the head of head.* and loss.*, whose strings stay the config's. */
+struct head_config config_only_head(const struct config *c);
+/* head.* or heads name what is predicted; else data.labels or data.targets do. */
+bool config_names_heads(const struct config *c);
+/* Reads `heads` into head_list, and resolves every loss (auto, margin). */
+enum ecg_status config_read_heads(struct config *c);
+void config_free_heads(struct config *c);
+/* One head and its loss, by its columns. */
+enum ecg_status config_head(const struct head_config *h, struct head *head,
+                            struct objective *objective);
+void config_head_free(struct head *head);
+/* loss.pos_weight: NULL none; *inverse, or n numbers into weight. */
+enum ecg_status config_pos_weight(const struct head_config *h, int n, bool *inverse,
+                                  double *weight);
 
 /* data.train and its like: a path, {path, fold: 1-8 or [1, 2]}, {path, part: [from, to]}. `key` is for messages. */
 enum ecg_status config_selection(const struct yaml_node *node, const char *key,
@@ -97,6 +132,5 @@ enum ecg_status config_model(const struct config *c, int n_leads, int length, in
 /* A value of train.precision given on a command line, NULL: fp32. ECG_ERR_USAGE for others. */
 enum ecg_status config_precision(const char *text, enum ops_dtype *precision);
 /* loss.* as an objective; ECG_ERR_CONFIG names the key. */
-enum ecg_status config_objective(const struct config *c, struct objective *objective);
 
 #endif

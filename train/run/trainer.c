@@ -40,14 +40,12 @@ static enum ecg_status prepare(struct trainer *t,
                                                              struct net1d *)) {
     const struct config *c = t->config;
     plan_length(t);
-    TRY(config_objective(c, &t->objective));
     struct optim_config optim = {.kind = (enum optim_kind)c->optim.name,
                                  .weight_decay = c->optim.weight_decay,
                                  .beta2 = c->optim.beta2,
                                  .eps = c->optim.eps,
                                  .decay_bias = c->optim.decay_bias};
     TRY(make_optim(&t->optim, &optim, &t->net));
-    bool by_labels = t->objective.reads == OBJECTIVE_LABELS;
     t->schedule =
         (struct schedule){.kind = (enum schedule_kind)c->schedule.name,
                           .total_steps = t->total_steps,
@@ -59,7 +57,7 @@ static enum ecg_status prepare(struct trainer *t,
                           .warmup = c->schedule.warmup,
                           .min_lr = c->schedule.min_lr,
                           .patience = c->schedule.patience,
-                          .maximize = by_labels};
+                          .maximize = trainer_by_auroc(t)};
     TRY(schedule_check(&t->schedule));
     schedule_start(&t->at.schedule);
     if (t->schedule.kind == SCHEDULE_PLATEAU && !t->has_valid)
@@ -73,9 +71,30 @@ enum ecg_status trainer_plan(struct trainer *t) {
     return prepare(t, optim_plan);
 }
 
+/* More micro-batches than one, of a loss that compares the records of all. */
+static bool collects(const struct trainer *t) {
+    return total_is_joint(&t->total) && t->config->train.accumulate > 1;
+}
+
+static enum ecg_status make_exchange(struct trainer *t) {
+    size_t n = (size_t)t->net.max_batch * (size_t)t->heads.n_outputs;
+    if (total_is_plain(&t->total)) return ECG_OK;
+    if (collects(t) && t->net.config.batch_norm && !t->config->head.freeze)
+        return ecg_fail(
+            ECG_ERR_CONFIG,
+            "train.accumulate: cox with batch norm takes a batch at once, as its running "
+            "statistics would be taken twice: set it to 1, and train.recompute for memory");
+    TRY(MEM_NEW(&t->exchange.logits, n));
+    TRY(MEM_NEW(&t->exchange.dlogits, n));
+    if (!collects(t)) return ECG_OK;
+    return MEM_NEW(&t->exchange.all,
+                   (size_t)t->config->train.batch_size * (size_t)t->heads.n_outputs);
+}
+
 enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
-    struct feed_format format = source_format(&t->train);
+    TRY(make_exchange(t));
+    struct feed_format format = source_format(&t->train, total_is_plain(&t->total));
     return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize);
 }
 
@@ -84,6 +103,11 @@ void trainer_free(struct trainer *t) {
     feed_free(&t->feed);
     optim_free(&t->optim);
     if (t->ops != NULL) t->ops->free(t->dev, t->column_scale);
+    free(t->exchange.logits);
+    free(t->exchange.dlogits);
+    free(t->exchange.all);
+    total_free(&t->total);
+    heads_free(&t->heads);
     net1d_free(&t->net);
     weights_meta_free(&t->meta);
     source_close(&t->train);
@@ -97,33 +121,78 @@ static int micro_batch(const struct trainer *t, const struct batch *b, int first
     return b->B - first < t->net.max_batch ? b->B - first : t->net.max_batch;
 }
 
-/* Forward and backward of a whole batch, whose first micro-batch is uploaded; *known are its known entries. The loss comes to
- * t->loss_sum with the next sync. */
-static enum ecg_status run_batch(struct trainer *t, const struct batch *b, size_t *known) {
-    const struct ops *ops = t->ops;
+/* Records [first, first + n) of a batch: into the network, and forward. */
+static enum ecg_status forward(struct trainer *t, const struct batch *b, int first, int n,
+                               struct net1d_pass *pass) {
     const struct config *c = t->config;
+    *pass = (struct net1d_pass){.train = true,
+                                .frozen_norm = c->head.freeze,
+                                .seed = (uint64_t)c->train.seed,
+                                .step = (uint32_t)t->at.step,
+                                .sample0 = (uint64_t)first,
+                                .same_weights = first > 0 || c->head.freeze};
+    if (first > 0) TRY(feed_upload(&t->feed, b, first, n));
+    TRY(feed_enter(&t->feed, n));
+    return net1d_forward(&t->net, n, pass);
+}
+
+static enum ecg_status fetch_logits(struct trainer *t, int n, float *to) {
+    size_t bytes = (size_t)n * (size_t)t->heads.n_outputs * sizeof(float);
+    TRY(t->ops->download(t->dev, to, t->net.logits, bytes));
+    return t->ops->sync(t->dev);
+}
+
+/* The loss of one micro-batch and its gradient by the logits: by the device where it can, else here. */
+static enum ecg_status add_loss(struct trainer *t, const struct total_truth *truth,
+                                const double *known, int first, int n) {
+    const struct ops *ops = t->ops;
     struct net1d *net = &t->net;
-    int n_outputs = net->config.n_outputs;
-    *known = objective_known(&t->objective, b->B, n_outputs, b->labels, b->targets);
-    double inv_known = *known > 0 ? 1.0 / (double)*known : 0.0;
-    t->loss_sum = 0;
-    TRY(optim_zero_grad(&t->optim));
-    for (int first = 0; first < b->B; first += net->max_batch) {
+    struct exchange *x = &t->exchange;
+    int k = t->heads.n_outputs;
+    if (total_is_plain(&t->total))
+        return objective_add(&t->total.v[0].objective, ops, t->dev, n, k, net->logits,
+                             t->feed.labels, t->feed.targets, t->column_scale,
+                             known[0] > 0 ? 1.0 / known[0] : 0.0, &t->loss_sum[0], net->dlogits);
+    TRY(fetch_logits(t, n, x->logits));
+    TRY(total_add(&t->total, truth, known, first, n, x->logits, x->all != NULL ? x->all : x->logits,
+                  t->loss_sum, x->dlogits));
+    return ops->upload(t->dev, net->dlogits, x->dlogits, (size_t)n * (size_t)k * sizeof(float));
+}
+
+/* The logits of all micro-batches; the passes are run once more for their gradients, dropout included. */
+static enum ecg_status collect_logits(struct trainer *t, const struct batch *b) {
+    struct net1d_pass pass;
+    for (int first = 0; first < b->B; first += t->net.max_batch) {
         int n = micro_batch(t, b, first);
-        struct net1d_pass pass = {.train = true,
-                                  .frozen_norm = c->head.freeze,
-                                  .seed = (uint64_t)c->train.seed,
-                                  .step = (uint32_t)t->at.step,
-                                  .sample0 = (uint64_t)first,
-                                  .same_weights = first > 0 || c->head.freeze};
-        if (first > 0) TRY(feed_upload(&t->feed, b, first, n));
-        TRY(feed_enter(&t->feed, n));
-        TRY(net1d_forward(net, n, &pass));
-        TRY(objective_add(&t->objective, ops, t->dev, n, n_outputs, net->logits, t->feed.labels,
-                          t->feed.targets, t->column_scale, inv_known, &t->loss_sum, net->dlogits));
-        TRY(net1d_backward(net, n, &pass));
+        TRY(forward(t, b, first, n, &pass));
+        TRY(fetch_logits(t, n, t->exchange.all + (size_t)first * (size_t)t->heads.n_outputs));
+    }
+    return b->B > t->net.max_batch ? feed_upload(&t->feed, b, 0, micro_batch(t, b, 0)) : ECG_OK;
+}
+
+/* Forward and backward of a whole batch, whose first micro-batch is uploaded; known[heads] are its known entries. The loss
+ * comes to t->loss_sum with the next sync. */
+static enum ecg_status run_batch(struct trainer *t, const struct batch *b, double *known,
+                                 bool *any) {
+    const struct total_truth truth = {.B = b->B, .labels = b->labels, .targets = b->targets};
+    *any = total_known(&t->total, &truth, known);
+    for (int i = 0; i < t->total.n; i++) t->loss_sum[i] = 0;
+    TRY(optim_zero_grad(&t->optim));
+    if (t->exchange.all != NULL) TRY(collect_logits(t, b));
+    for (int first = 0; first < b->B; first += t->net.max_batch) {
+        struct net1d_pass pass;
+        int n = micro_batch(t, b, first);
+        TRY(forward(t, b, first, n, &pass));
+        TRY(add_loss(t, &truth, known, first, n));
+        TRY(net1d_backward(&t->net, n, &pass));
     }
     return ECG_OK;
+}
+
+bool trainer_by_auroc(const struct trainer *t) {
+    for (int i = 0; i < t->heads.n; i++)
+        if (t->heads.v[i].kind > HEAD_ORDINAL) return false;
+    return true;
 }
 
 /* Thresholds belong to the weights that they were chosen with. */
@@ -132,11 +201,12 @@ void trainer_forget_thresholds(struct trainer *t) {
 }
 
 /* The end of a step: waits for its loss and gradients; a batch without a known entry counts as a step and updates nothing. */
-static enum ecg_status finish_step(struct trainer *t, size_t known, struct journal_train *line) {
+static enum ecg_status finish_step(struct trainer *t, const double *known, bool any,
+                                   struct journal_train *line) {
     const struct config *c = t->config;
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
-    line->loss = known > 0 ? t->loss_sum / (double)known : NAN;
-    if (known > 0 && !(isfinite(line->loss) && isfinite(line->grad_norm)))
+    line->loss = total_value(&t->total, known, t->loss_sum);
+    if (any && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
             ECG_ERR_FAIL,
             "step %lld: loss %g, gradient norm %g: training has diverged; lower optim.lr or set "
@@ -146,7 +216,7 @@ static enum ecg_status finish_step(struct trainer *t, size_t known, struct journ
     struct optim_rates rates = {.lr = c->optim.lr * point.factor,
                                 .backbone_lr = c->optim.backbone_lr * point.factor,
                                 .beta1 = point.beta1};
-    if (known > 0) TRY(optim_step(&t->optim, &rates));
+    if (any) TRY(optim_step(&t->optim, &rates));
     t->at.step++;
     line->step = t->at.step;
     line->lr = rates.lr;
@@ -155,7 +225,7 @@ static enum ecg_status finish_step(struct trainer *t, size_t known, struct journ
 
 /* Follows `best`: highest macro AUROC, else lowest loss. Returns whether this validation is the best so far. */
 static bool note_progress(struct trainer *t, const struct validation *v) {
-    bool by_auroc = !isnan(v->macro_auroc);
+    bool by_auroc = trainer_by_auroc(t) && !isnan(v->macro_auroc);
     double metric = by_auroc ? v->macro_auroc : -v->loss;
     bool better = !isnan(metric) && (!t->at.has_best || metric > t->at.best);
     if (better) {
@@ -215,8 +285,7 @@ static void show_progress(struct trainer *t, struct progress *p, const struct jo
     int64_t epochs = ceil_div(t->total_steps, t->steps_per_epoch);
     int n = snprintf(text, sizeof(text), "epoch %lld/%lld  loss %.4f  %.0f ECG/s",
                      (long long)line->epoch + 1, (long long)epochs, *smooth, *rate);
-    if (t->at.has_best && t->objective.reads == OBJECTIVE_LABELS && n > 0 &&
-        (size_t)n < sizeof(text))
+    if (t->at.has_best && trainer_by_auroc(t) && n > 0 && (size_t)n < sizeof(text))
         snprintf(text + n, sizeof(text) - (size_t)n, "  best AUROC %.4f", t->at.best);
     progress_update(p, (double)t->at.step, (double)t->total_steps, text);
 }
@@ -256,12 +325,13 @@ static void take_next(struct trainer *t, struct loader *loader, struct next_batc
 static enum ecg_status run_step(struct trainer *t, struct loader *loader, const struct batch *b,
                                 struct next_batch *next, struct journal_train *line) {
     double start = log_clock();
-    size_t known;
+    double known[HEADS_MAX];
+    bool any;
     trainer_forget_thresholds(t);
-    TRY(run_batch(t, b, &known));
+    TRY(run_batch(t, b, known, &any));
     if (t->at.step + 1 < t->total_steps) take_next(t, loader, next);
     line->epoch = b->epoch;
-    TRY(finish_step(t, known, line));
+    TRY(finish_step(t, known, any, line));
     line->ecg_per_s = b->B / (log_clock() - start + 1e-9);
     return ECG_OK;
 }

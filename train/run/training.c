@@ -74,6 +74,8 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     TRY_OUT(setup_outputs(&t, &leads));
     TRY_OUT(load_initial(&t, &c));
     TRY_OUT(trainer_prepare(&t));
+    if (config_names_heads(&c))
+        TRY_OUT(c.init.weights != NULL ? head_measure_targets(&t) : head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
@@ -102,7 +104,7 @@ enum ecg_status finetune_run(const struct training_options *o) {
     network_free(&g); /* its pages count as this program's memory as long as they are mapped */
     TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, true));
     TRY_OUT(trainer_prepare(&t));
-    if (t.train.targets) TRY_OUT(head_fit_targets(&t));
+    TRY_OUT(head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
