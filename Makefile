@@ -153,12 +153,13 @@ check-format:
 	@scripts/format.sh --check
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/einthoven/configs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/einthoven/configs/maps
 	install -m 755 $(BUILD)/einthoven $(DESTDIR)$(PREFIX)/bin/einthoven
 	if test -e $(BUILD)/libeinthoven_cuda.so; then \
 	    install -d $(DESTDIR)$(PREFIX)/lib/einthoven && \
 	    install -m 755 $(BUILD)/libeinthoven_cuda.so $(DESTDIR)$(PREFIX)/lib/einthoven/; fi
 	install -m 644 $(wildcard configs/*.yaml) $(DESTDIR)$(PREFIX)/share/einthoven/configs
+	install -m 644 $(wildcard configs/maps/*) $(DESTDIR)$(PREFIX)/share/einthoven/configs/maps
 	install -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/einthoven/LICENSE
 
 clean:

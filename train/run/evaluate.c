@@ -17,6 +17,7 @@
 #include "train/report/evaluation.h"
 #include "train/report/predictions.h"
 #include "train/run/infer.h"
+#include "train/run/mapped.h"
 #include "train/run/network.h"
 #include "train/run/outcome.h"
 #include "train/run/source.h"
@@ -29,8 +30,9 @@
 struct subject {
     struct network network;
     struct source source;
-    struct heads heads; /* evaluated */
-    int *output;        /* (heads.n_outputs) their places among the network's outputs */
+    struct heads heads;     /* evaluated */
+    int *output;            /* (heads.n_outputs) their places among the network's outputs */
+    struct label_join join; /* --label-map: the columns behind each label; else empty */
     struct inferred
         r; /* logits (n, network's outputs), then (n, heads.n_outputs); truth by the heads */
 };
@@ -40,6 +42,7 @@ static void subject_free(struct subject *s) {
     source_close(&s->source);
     network_free(&s->network);
     heads_free(&s->heads);
+    label_join_free(&s->join);
     free(s->output);
 }
 
@@ -132,6 +135,14 @@ static enum ecg_status choose_outputs(struct subject *s, const char *list) {
 out:
     names_free(&wanted);
     return status;
+}
+
+/* Finds the columns that say what is true, of the heads' own names or by a map. */
+static enum ecg_status take_truth(struct subject *s, const char *label_map) {
+    if (label_map != NULL)
+        return mapped_heads(&s->join, label_map, &s->network, &s->source, &s->heads, s->output);
+    TRY(source_take_heads(&s->source, &s->heads, "--data"));
+    return source_check_times(&s->source, &s->heads, "--data");
 }
 
 /* ------------------------------------------------------------------ outputs of the network */
@@ -273,13 +284,13 @@ static enum ecg_status evaluate(const struct evaluate_options *o,
     TRY_OUT(source_open(&s.source, spec, "--data"));
     TRY_OUT(name_outputs(&s));
     TRY_OUT(choose_outputs(&s, o->labels));
-    TRY_OUT(source_take_heads(&s.source, &s.heads, "--data"));
-    TRY_OUT(source_check_times(&s.source, &s.heads, "--data"));
+    TRY_OUT(take_truth(&s, o->label_map));
     TRY_OUT(make_out(o->out, &made));
     if (o->predictions != NULL)
         TRY_OUT(read_predictions(&s, o->predictions));
     else
         TRY_OUT(run_network(&s, o));
+    if (o->label_map != NULL) TRY_OUT(mapped_truth(&s.join, &s.source, &s.r));
     TRY_OUT(report(&s, o->out));
 out:
     if (status != ECG_OK && made) rmdir(o->out);
