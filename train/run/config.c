@@ -29,8 +29,9 @@ const struct conf_option config_options[] = {
     OPTION(model.dropout, CONF_NUMBER, "0", NULL, 0, 0.99, "dropout before each conv of a block"),
     OPTION(model.drop_path, CONF_NUMBER, "0", NULL, 0, 0.99,
            "stochastic depth: rate of the last block, growing linearly from 0"),
-    OPTION(data.train, CONF_NODE, "null", NULL, 0, 0,
-           "data set to train on: DIR, {path: DIR, fold: 1-8} or {path: DIR, part: [0, 0.8]}"),
+    OPTION(
+        data.train, CONF_NODE, "null", NULL, 0, 0,
+        "data set to train on: DIR, {path: DIR, fold: 1-8} or {path: DIR, part: [0, 0.8]}; part [0.8, 0.2] wraps around"),
     OPTION(
         data.valid, CONF_NODE, "null", NULL, 0, 0,
         "data set for validation, best checkpoint, early stop and thresholds; null: none of these"),
@@ -42,6 +43,11 @@ const struct conf_option config_options[] = {
            "z-score over all leads taken (the official way) or per lead"),
     OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
+    OPTION(
+        data.fraction, CONF_NUMBER, "1", NULL, 1e-9, 1,
+        "part of data.train's patients that is used (rounded up); of one seed a smaller one lies inside a larger"),
+    OPTION(data.fraction_seed, CONF_INT, "0", NULL, 0, HUGE_INT,
+           "which patients data.fraction draws"),
     OPTION(loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,
            "auto is mse when only targets are asked for, else bce"),
     OPTION(loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),

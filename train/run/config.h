@@ -38,6 +38,8 @@ struct config {
         int normalize; /* enum ops_normalize */
         bool shuffle;
         int64_t workers;
+        double fraction; /* (0, 1] */
+        int64_t fraction_seed;
     } data;
     struct {
         int name;     /* see CONFIG_LOSS_CHOICES */
