@@ -225,7 +225,7 @@ out:
     return status;
 }
 
-static enum ecg_status report(struct subject *s, const char *out) {
+static enum ecg_status report(struct subject *s, const struct evaluate_options *o) {
     struct table t = {0};
     struct evaluation e = {0};
     struct evaluation_input in = {.intervals = true};
@@ -247,8 +247,8 @@ static enum ecg_status report(struct subject *s, const char *out) {
         in.thresholds = t.thresholds;
     }
     TRY_OUT(evaluation_run(&e, &in));
-    TRY_OUT(evaluation_write(&e, &in, out));
-    evaluation_print(&e, &in, stdout);
+    TRY_OUT(evaluation_write(&e, &in, o->out));
+    if (!o->silent) evaluation_print(&e, &in, stdout);
 out:
     evaluation_free(&e);
     table_free(&t);
@@ -278,7 +278,7 @@ static enum ecg_status evaluate(const struct evaluate_options *o,
         TRY_OUT(read_predictions(&s, o->predictions));
     else
         TRY_OUT(run_network(&s, o));
-    TRY_OUT(report(&s, o->out));
+    TRY_OUT(report(&s, o));
 out:
     if (status != ECG_OK && made) rmdir(o->out);
     subject_free(&s);
@@ -294,7 +294,7 @@ enum ecg_status evaluate_run(const struct evaluate_options *o) {
 }
 
 enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec,
-                              const struct config *c) {
+                              const struct config *c, bool silent) {
     char *out = NULL;
     TRY(file_join(&out, run, "test"));
     struct evaluate_options o = {
@@ -304,7 +304,8 @@ enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec
         .precision = conf_choice_name(config_options, "train.precision", c->train.precision),
         .threads = (int)c->train.threads,
         .batch = TEST_BATCH,
-        .no_graphs = !c->train.cuda_graph};
+        .no_graphs = !c->train.cuda_graph,
+        .silent = silent};
     enum ecg_status status = evaluate(&o, spec);
     free(out);
     return status;
