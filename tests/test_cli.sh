@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/support/shell.inc
 . tests/support/shell.inc
 
-for command in import synth inspect pretrain finetune plan evaluate predict embed convert selftest bench doctor; do
+for command in import synth inspect pretrain finetune study plan evaluate predict embed convert selftest bench doctor; do
     expect 0 "usage: einthoven $command" "$einthoven" $command --help
 done
 expect 0 "commands:" "$einthoven" --help
