@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -64,6 +65,17 @@ enum ecg_status mem_grow(void **p, size_t *cap, size_t n, size_t size) {
     *p = grown;
     *cap = want;
     return ECG_OK;
+}
+
+size_t mem_available(void) {
+    char line[128];
+    unsigned long kib = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (f == NULL) return 0;
+    while (fgets(line, sizeof(line), f) != NULL)
+        if (sscanf(line, "MemAvailable: %lu", &kib) == 1) break;
+    fclose(f);
+    return (size_t)kib * 1024;
 }
 
 enum ecg_status mem_strdup(char **out, const char *text) {

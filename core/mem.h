@@ -25,6 +25,9 @@ enum ecg_status mem_alloc(void **out, size_t n, size_t size);
  * zero; the alignment is malloc's. */
 enum ecg_status mem_grow(void **p, size_t *cap, size_t n, size_t size);
 
+/* Bytes of memory that the machine could give to a program now (Linux: MemAvailable); 0: not known. */
+size_t mem_available(void);
+
 /* strdup that reports. */
 enum ecg_status mem_strdup(char **out, const char *text);
 

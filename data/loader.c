@@ -106,7 +106,8 @@ struct rows {
 static enum ecg_status read_record(struct loader *l, const struct batch *b, int i,
                                    struct rows *rows) {
     size_t record = b->record[i];
-    TRY(dataset_read(l->data, record, b->ecg + (size_t)i * l->record_values, &b->scale[i]));
+    if (!l->o.columns_only)
+        TRY(dataset_read(l->data, record, b->ecg + (size_t)i * l->record_values, &b->scale[i]));
     if (l->o.n_labels > 0) {
         TRY(dataset_labels(l->data, record, rows->labels));
         uint8_t *to = b->labels + (size_t)i * (size_t)l->o.n_labels;
@@ -218,8 +219,10 @@ static void carve_ring(const struct loader_options *o, size_t record_values, int
     size_t n = batch_records(o);
     for (int i = 0; i < ring; i++) {
         struct batch *b = &slots[i].b;
-        b->ecg = arena_carve(a, n * record_values * sizeof *b->ecg);
-        b->scale = arena_carve(a, n * sizeof *b->scale);
+        if (!o->columns_only) {
+            b->ecg = arena_carve(a, n * record_values * sizeof *b->ecg);
+            b->scale = arena_carve(a, n * sizeof *b->scale);
+        }
         b->labels = arena_carve(a, n * (size_t)o->n_labels);
         b->targets = arena_carve(a, n * (size_t)o->n_targets * sizeof *b->targets);
         b->record = arena_carve(a, n * sizeof *b->record);

@@ -51,6 +51,7 @@ struct loader_options {
     uint32_t epoch;     /* first epoch */
     size_t first_batch; /* batches of it to skip: resume in the middle of an epoch */
     int workers;        /* reading threads; 0 = 1 */
+    bool columns_only;  /* labels and targets alone: no ecg, no scale (both NULL) */
     bool repeat;        /* after an epoch go on with the next; else NULL batches at the end */
 };
 

@@ -236,7 +236,7 @@ static void check_direction(const struct net1d_config *c, struct net1d_pass pass
     for (int side = 0; side < 2; side++) {
         for (size_t k = 0; k < net->n_tensors; k++) {
             const struct tensor *t = &net->tensors[k];
-            bool constant = pass.frozen_norm && strstr(t->name, "bn") != NULL;
+            bool constant = t->is_norm && (pass.frozen_norm || t->layer < pass.frozen_below);
             for (size_t i = 0; t->kind == TENSOR_PARAM && !constant && i < t->n; i++) {
                 double v = (2 * recipe_uniform(t->name, 77, i) - 1) * 0.1;
                 size_t at = t->offset + i;
@@ -263,6 +263,10 @@ static void gradient_along_a_direction(void) {
     c.batch_norm = true;
     check_direction(&c, train, "batch norm");
     check_direction(&c, frozen_norm, "frozen norm");
+    const struct net1d_pass frozen_stem = {.train = true, .frozen_below = 1, .seed = 9};
+    check_direction(&c, frozen_stem, "frozen norm of the stem");
+    const struct net1d_pass frozen_stage = {.train = true, .frozen_below = 2, .seed = 9};
+    check_direction(&c, frozen_stage, "and of a stage");
     c.dropout = 0.3;
     c.drop_path = 0.4;
     check_direction(&c, train, "dropout and drop-path");

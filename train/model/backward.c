@@ -60,7 +60,7 @@ static enum ecg_status conv_bwd(struct net1d *net, const struct net1d_conv *c, i
 /* The normalisation by this batch's statistics, its k in buffer `which`. False: there is none. */
 static bool batch_norm(const struct net1d *net, const struct net1d_norm *n,
                        const struct net1d_pass *pass, int which, struct ops_norm *norm) {
-    if (!n->used || !forward_batch_statistics(pass)) return false;
+    if (!n->used || !forward_batch_statistics(n, pass)) return false;
     *norm = (struct ops_norm){.mean = n->mean,
                               .var = n->var,
                               .gamma = tensors_value(net, n->weight),
@@ -75,7 +75,7 @@ static bool batch_norm(const struct net1d *net, const struct net1d_norm *n,
  * constants, the normalisation then only a scale, and its weight and bias stay as they are. */
 static enum ecg_status scale_bwd(struct net1d *net, const struct net1d_norm *n,
                                  const struct net1d_pass *pass, struct ops_blc s, void *dn) {
-    if (!n->used || forward_batch_statistics(pass)) return ECG_OK;
+    if (!n->used || forward_batch_statistics(n, pass)) return ECG_OK;
     struct ops_act scale = {.scale = n->scale, .shift = net->p->zeros};
     return net->ops->act_fwd(net->dev, net->config.precision, s, &scale, dn, dn);
 }
@@ -160,15 +160,20 @@ static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B
     return entrance_bwd(net, b, B, pass, go_on, by2 ? &behind1 : NULL, g);
 }
 
-static enum ecg_status head_bwd(struct net1d *net, int B, bool go_on, void *dy) {
+/* The head's own gradients. */
+static enum ecg_status head_bwd(struct net1d *net, int B, const float *features) {
+    struct net1d_private *p = net->p;
+    if (!trains(p->dense.w, p->dense.b)) return ECG_OK;
+    return net->ops->linear_bwd_w(net->dev, B, p->dense.K, p->dense.N, features, net->dlogits,
+                                  tensors_grad(net, p->dense.w), tensors_grad(net, p->dense.b),
+                                  p->ws);
+}
+
+/* Through the head, to the gradient dy at the last block's output. */
+static enum ecg_status head_bwd_x(struct net1d *net, int B, void *dy) {
     struct net1d_private *p = net->p;
     const struct net1d_block *last = &p->blocks[p->n_blocks - 1];
     int K = p->dense.K, N = p->dense.N;
-    if (trains(p->dense.w, p->dense.b))
-        TRY(net->ops->linear_bwd_w(net->dev, B, K, N, net->features, net->dlogits,
-                                   tensors_grad(net, p->dense.w), tensors_grad(net, p->dense.b),
-                                   p->ws));
-    if (!go_on) return ECG_OK;
     TRY(net->ops->linear_bwd_x(net->dev, B, K, N, net->dlogits, tensors_value(net, p->dense.w),
                                p->dfeatures, p->ws));
     return net->ops->mean_bwd(net->dev, net->config.precision,
@@ -195,7 +200,8 @@ static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_p
     struct net1d_private *p = net->p;
     int lowest = lowest_layer(p);
     void *g[3] = {p->g[0], p->g[1], p->g[2]};
-    TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
+    TRY(head_bwd(net, B, net->features));
+    if (lowest < p->n_blocks) TRY(head_bwd_x(net, B, g[0]));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));
         swap(&g[0], &g[2]);
@@ -211,5 +217,8 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
                         net->max_batch);
     if (net->config.head_only && lowest_layer(net->p) < net->p->n_blocks)
         return ecg_fail(ECG_ERR_FAIL, "net1d: a network planned for its head alone trains more");
-    return repeat_pass(net, true, B, pass, all_layers);
+    if (pass->features == NULL) return repeat_pass(net, true, B, pass, all_layers);
+    if (lowest_layer(net->p) < net->p->n_blocks)
+        return ecg_fail(ECG_ERR_FAIL, "net1d: given features can't train what they came from");
+    return head_bwd(net, B, pass->features);
 }

@@ -11,8 +11,8 @@ static uint32_t stream_at(enum rng_stream use, int place) {
     return (uint32_t)use | (uint32_t)place << 8;
 }
 
-bool forward_batch_statistics(const struct net1d_pass *pass) {
-    return pass->train && !pass->frozen_norm;
+bool forward_batch_statistics(const struct net1d_norm *n, const struct net1d_pass *pass) {
+    return pass->train && !pass->frozen_norm && n->weight->layer >= pass->frozen_below;
 }
 
 struct ops_act forward_act(const struct net1d *net, const struct net1d_norm *norm, int layer,
@@ -48,7 +48,7 @@ static enum ecg_status fold(struct net1d *net, struct net1d_norm *n, const struc
     const float *gamma = tensors_value(net, n->weight), *beta = tensors_value(net, n->bias);
     float *running_mean = tensors_value(net, n->running_mean);
     float *running_var = tensors_value(net, n->running_var);
-    if (!forward_batch_statistics(pass))
+    if (!forward_batch_statistics(n, pass))
         return net->ops->norm_fold(net->dev, n->C, running_mean, running_var, gamma, beta,
                                    NET1D_BN_EPS, n->scale, n->shift, NULL, NULL, 0, rows);
     if (rows < 2)
@@ -62,7 +62,7 @@ static enum ecg_status fold(struct net1d *net, struct net1d_norm *n, const struc
 
 /* Whether what comes before `next` (NULL = nothing) hands back statistics of its output for it. */
 static bool wants_statistics(const struct net1d_norm *next, const struct net1d_pass *pass) {
-    return next != NULL && next->used && forward_batch_statistics(pass);
+    return next != NULL && next->used && forward_batch_statistics(next, pass);
 }
 
 /* Convolution of act(x); when `next` normalises the output, its statistics come along. */
@@ -153,12 +153,9 @@ static enum ecg_status block(struct net1d *net, struct net1d_block *b, int B,
     return fold(net, next, pass, (double)B * b->Lout);
 }
 
-static enum ecg_status head(struct net1d *net, int B) {
+static enum ecg_status head(struct net1d *net, int B, const float *features) {
     struct net1d_private *p = net->p;
-    const struct net1d_block *last = &p->blocks[p->n_blocks - 1];
-    struct ops_blc s = {B, last->Lout, last->Cout};
-    TRY(net->ops->mean_fwd(net->dev, net->config.precision, s, last->y, net->features));
-    return net->ops->linear_fwd(net->dev, B, p->dense.K, p->dense.N, net->features,
+    return net->ops->linear_fwd(net->dev, B, p->dense.K, p->dense.N, features,
                                 tensors_value(net, p->dense.w), tensors_value(net, p->dense.b),
                                 net->logits, p->ws);
 }
@@ -174,21 +171,25 @@ static enum ecg_status pack_weights(struct net1d *net, const struct net1d_pass *
 static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_pass *pass) {
     TRY(stem(net, B, pass));
     for (int i = 0; i < net->p->n_blocks; i++) TRY(block(net, &net->p->blocks[i], B, pass));
-    return head(net, B);
+    const struct net1d_block *last = &net->p->blocks[net->p->n_blocks - 1];
+    struct ops_blc s = {B, last->Lout, last->Cout};
+    TRY(net->ops->mean_fwd(net->dev, net->config.precision, s, last->y, net->features));
+    return head(net, B, net->features);
 }
 
-static void count_batch(struct net1d *net, const struct net1d_norm *n) {
-    if (n->used) net->counters[n->counter->offset]++;
+static void count_batch(struct net1d *net, const struct net1d_norm *n,
+                        const struct net1d_pass *pass) {
+    if (n->used && forward_batch_statistics(n, pass)) net->counters[n->counter->offset]++;
 }
 
 /* num_batches_tracked: on the host, where no recorded pass comes by. */
-static void count_batches(struct net1d *net) {
-    count_batch(net, &net->p->first_bn);
+static void count_batches(struct net1d *net, const struct net1d_pass *pass) {
+    count_batch(net, &net->p->first_bn, pass);
     for (int i = 0; i < net->p->n_blocks; i++) {
         const struct net1d_block *b = &net->p->blocks[i];
-        count_batch(net, &b->bn1);
-        count_batch(net, &b->bn2);
-        count_batch(net, &b->bn3);
+        count_batch(net, &b->bn1, pass);
+        count_batch(net, &b->bn2, pass);
+        count_batch(net, &b->bn3, pass);
     }
 }
 
@@ -198,8 +199,9 @@ enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass 
                         net->max_batch);
     if (pass->train && !net->training)
         return ecg_fail(ECG_ERR_FAIL, "net1d: training pass in a network planned for inference");
+    if (pass->features != NULL) return head(net, B, pass->features);
     TRY(pack_weights(net, pass));
     TRY(repeat_pass(net, false, B, pass, all_layers));
-    if (forward_batch_statistics(pass)) count_batches(net);
+    count_batches(net, pass);
     return ECG_OK;
 }

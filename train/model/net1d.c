@@ -65,6 +65,10 @@ int net1d_features(const struct net1d_config *c) {
     return c->filters[c->n_stages - 1];
 }
 
+int net1d_head_layer(const struct net1d_config *c) {
+    return c->n_stages + 1;
+}
+
 struct ops_conv net1d_walk_start(struct net1d_walk *w, const struct net1d_config *c, int B) {
     const struct ops_conv stem =
         ops_conv_same(B, c->length, c->n_leads, c->base_filters, c->kernel_size, c->stride, 1);

@@ -58,6 +58,8 @@ struct tensor {
     size_t n;       /* elements */
     size_t offset;  /* floats into params (PARAM) or extras (UNUSED, BUFFER); index into counters (COUNTER) */
     bool is_head;   /* dense.* */
+    bool is_norm;   /* of a BatchNorm1d module */
+    int layer;      /* 0 the stem, 1 + i stage i, n_stages + 1 (net1d_head_layer) the head */
     bool is_bias_or_norm; /* biases and BN weights: what optim.decay_bias: false leaves out */
     bool frozen;    /* no gradient is computed or applied */
 };
@@ -111,11 +113,14 @@ struct net1d_pass {
     bool train;       /* batch statistics, dropout; else running statistics */
     bool frozen_norm; /* BN uses running statistics and leaves them, also in training (linear probe); its weight and
                          bias then get no gradient */
+    int frozen_below; /* the same for the BN of layers (struct tensor) below this one */
     uint64_t seed;
     uint32_t step;
     uint64_t sample0; /* place of the micro-batch's first sample in the step's batch */
     bool same_weights; /* the convolutions' weights are those of the last forward pass (before which there need not be
                           one) */
+    const float *features; /* (B, D) in ops memory, of an earlier pass: the head alone runs, on them instead of
+                              net->features, forward and backward; NULL: the whole network runs on net->x */
 };
 enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass *pass);
 /* After a forward with pass->train or frozen_norm: grads += d loss / d params for every tensor that is not frozen; stops
@@ -124,6 +129,10 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
 
 /* Sets `frozen` on the backbone (all but dense.*) or clears it. */
 void net1d_freeze_backbone(struct net1d *net, bool frozen);
+/* Sets `frozen` on the layers below `layer` and, with `norms`, on all of BN; clears it on the rest. */
+void net1d_freeze_below(struct net1d *net, int layer, bool norms);
+/* The layer of dense.*, the highest. */
+int net1d_head_layer(const struct net1d_config *c);
 
 /* The convolutions of a network by its config alone, in the order of the forward pass:
  *     struct net1d_walk w;

@@ -58,6 +58,7 @@ struct net1d_block {
 struct net1d_recorded {
     int B;
     bool backward, train, frozen_norm;
+    int frozen_below;
     struct ops_graph *graph;
 };
 #define NET1D_RECORDED 16 /* more kinds than a run has */
@@ -118,8 +119,8 @@ struct ops_act forward_conv_act(const struct net1d *net, const struct net1d_bloc
  * left, which stay as they are. */
 enum ecg_status forward_branch(struct net1d *net, struct net1d_block *b, int B,
                                const struct net1d_pass *pass, bool again);
-/* Whether BN normalises by this batch's statistics. */
-bool forward_batch_statistics(const struct net1d_pass *pass);
+/* Whether a BN in use normalises by this batch's statistics. */
+bool forward_batch_statistics(const struct net1d_norm *n, const struct net1d_pass *pass);
 /* Whether blocks drop samples in this pass. */
 bool forward_drops_paths(const struct net1d_block *b, const struct net1d_pass *pass);
 /* Draws the block's drop-path factors into p->path_factor (B, Cout). */

@@ -56,7 +56,7 @@ static struct net1d_recorded *find(struct net1d_private *p, const struct net1d_r
     for (int i = 0; i < p->n_recorded; i++) {
         struct net1d_recorded *r = &p->recorded[i];
         if (r->B == kind->B && r->backward == kind->backward && r->train == kind->train &&
-            r->frozen_norm == kind->frozen_norm)
+            r->frozen_norm == kind->frozen_norm && r->frozen_below == kind->frozen_below)
             return r;
     }
     if (p->n_recorded == NET1D_RECORDED) return NULL;
@@ -67,7 +67,8 @@ static struct net1d_recorded *find(struct net1d_private *p, const struct net1d_r
 enum ecg_status repeat_pass(struct net1d *net, bool backward, int B, const struct net1d_pass *pass,
                             pass_fn *fn) {
     struct work w = {net, B, pass, fn};
-    const struct net1d_recorded kind = {B, backward, pass->train, pass->frozen_norm, NULL};
+    const struct net1d_recorded kind = {
+        B, backward, pass->train, pass->frozen_norm, pass->frozen_below, NULL};
     struct net1d_recorded *r = NULL;
     if (net->ops->run == NULL) return do_work(&w);
     if (net->graphs && !is_random(net, pass)) {

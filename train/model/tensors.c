@@ -74,6 +74,7 @@ static void add_norm(struct net1d *net, const char *prefix, const char *name,
     n->running_var = add(net, path, "running_var", TENSOR_BUFFER, 1, shape);
     n->counter = add(net, path, "num_batches_tracked", TENSOR_COUNTER, 0, shape);
     n->weight->is_bias_or_norm = n->bias->is_bias_or_norm = true;
+    for (struct tensor *t = n->weight; t <= n->counter; t++) t->is_norm = true;
 }
 
 enum ecg_status tensors_build(struct net1d *net) {
@@ -85,6 +86,7 @@ enum ecg_status tensors_build(struct net1d *net) {
     for (int i = 0; i < p->n_blocks; i++) {
         struct net1d_block *b = &p->blocks[i];
         char prefix[48];
+        size_t at = net->n_tensors;
         snprintf(prefix, sizeof(prefix), "stage_list.%d.block_list.%d.", b->stage, b->place);
         add_norm(net, prefix, "bn1", &b->bn1);
         add_conv(net, prefix, "conv1", &b->conv1);
@@ -94,9 +96,12 @@ enum ecg_status tensors_build(struct net1d *net) {
         add_conv(net, prefix, "conv3", &b->conv3);
         add_linear(net, prefix, "se_fc1", &b->fc1);
         add_linear(net, prefix, "se_fc2", &b->fc2);
+        for (; at < net->n_tensors; at++) net->tensors[at].layer = 1 + b->stage;
     }
     add_linear(net, "", "dense", &p->dense);
     p->dense.w->is_head = p->dense.b->is_head = true;
+    for (size_t i = 0; i < net->n_tensors; i++)
+        if (net->tensors[i].is_head) net->tensors[i].layer = net1d_head_layer(&net->config);
     return MEM_NEW(&net->counters, net->n_counters);
 }
 
@@ -117,4 +122,11 @@ struct tensor *net1d_tensor(struct net1d *net, const char *name) {
 void net1d_freeze_backbone(struct net1d *net, bool frozen) {
     for (size_t i = 0; i < net->n_tensors; i++)
         if (!net->tensors[i].is_head) net->tensors[i].frozen = frozen;
+}
+
+void net1d_freeze_below(struct net1d *net, int layer, bool norms) {
+    for (size_t i = 0; i < net->n_tensors; i++) {
+        struct tensor *t = &net->tensors[i];
+        t->frozen = t->layer < layer || (norms && t->is_norm);
+    }
 }

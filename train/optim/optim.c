@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/mem.h"
 
@@ -17,12 +18,18 @@ static bool is_trained(const struct tensor *t) {
 static void add_range(struct optim *o, const struct tensor *t, bool follows) {
     bool decays = o->config.decay_bias || !t->is_bias_or_norm;
     struct optim_range *last = o->n_ranges > 0 ? &o->ranges[o->n_ranges - 1] : NULL;
-    if (follows && last != NULL && last->is_head == t->is_head && last->decays == decays) {
+    bool cut = o->config.by_layer || o->config.layer_factors != NULL;
+    if (follows && last != NULL && last->is_head == t->is_head && last->decays == decays &&
+        (!cut || last->layer == t->layer)) {
         last->n = t->offset + t->n - last->offset;
         return;
     }
-    o->ranges[o->n_ranges++] = (struct optim_range){
-        .offset = t->offset, .n = t->n, .is_head = t->is_head, .decays = decays, .unit = 1};
+    o->ranges[o->n_ranges++] = (struct optim_range){.offset = t->offset,
+                                                    .n = t->n,
+                                                    .is_head = t->is_head,
+                                                    .layer = t->layer,
+                                                    .decays = decays,
+                                                    .unit = 1};
 }
 
 static enum ecg_status make_ranges(struct optim *o, const struct net1d *net) {
@@ -45,7 +52,8 @@ enum ecg_status optim_plan(struct optim *o, const struct optim_config *config, s
                         .dev = net->dev,
                         .params = net->params,
                         .grads = net->grads,
-                        .n = net->n_params};
+                        .n = net->n_params,
+                        .n_layers = net1d_head_layer(&net->config) + 1};
     enum ecg_status status = make_ranges(o, net);
     if (status != ECG_OK) optim_free(o);
     return status;
@@ -115,9 +123,33 @@ enum ecg_status optim_unit_rows(struct optim *o, size_t offset, size_t width, in
     return ECG_OK;
 }
 
+void optim_close(struct optim *o) {
+    o->lowest = o->n_layers - 1;
+    for (int i = 0; i < o->lowest; i++) o->start[i] = -1;
+}
+
+void optim_open(struct optim *o, int lowest) {
+    o->lowest = lowest;
+    for (int i = lowest; i < o->n_layers; i++)
+        if (o->start[i] < 0) o->start[i] = o->step;
+}
+
+enum ecg_status optim_reset(struct optim *o) {
+    o->step = 0;
+    o->lowest = 0;
+    memset(o->start, 0, sizeof(o->start));
+    TRY(o->ops->fill_zero(o->dev, o->m, o->n * sizeof(float)));
+    return o->v == NULL ? ECG_OK : o->ops->fill_zero(o->dev, o->v, o->n * sizeof(float));
+}
+
+static bool is_open(const struct optim *o, const struct optim_range *r) {
+    return r->layer >= o->lowest;
+}
+
 enum ecg_status optim_zero_grad(struct optim *o) {
     for (size_t i = 0; i < o->n_ranges; i++) {
         const struct optim_range *r = &o->ranges[i];
+        if (!is_open(o, r)) continue;
         TRY(o->ops->fill_zero(o->dev, o->grads + r->offset, r->n * sizeof(float)));
     }
     return ECG_OK;
@@ -125,15 +157,20 @@ enum ecg_status optim_zero_grad(struct optim *o) {
 
 enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {
     double total = 0;
-    for (size_t i = 0; i < o->n_ranges; i++)
-        TRY(o->ops->sumsq(o->dev, o->ranges[i].n, o->grads + o->ranges[i].offset, &o->squares[i]));
+    for (size_t i = 0; i < o->n_ranges; i++) {
+        const struct optim_range *r = &o->ranges[i];
+        o->squares[i] = 0;
+        if (is_open(o, r)) TRY(o->ops->sumsq(o->dev, r->n, o->grads + r->offset, &o->squares[i]));
+    }
     TRY(o->ops->sync(o->dev));
     for (size_t i = 0; i < o->n_ranges; i++) total += o->squares[i];
     *norm = sqrt(total);
     double factor = max_norm / (*norm + 1e-6);
     if (max_norm <= 0 || !isfinite(*norm) || factor >= 1) return ECG_OK;
-    for (size_t i = 0; i < o->n_ranges; i++)
-        TRY(o->ops->scale(o->dev, o->ranges[i].n, factor, o->grads + o->ranges[i].offset));
+    for (size_t i = 0; i < o->n_ranges; i++) {
+        const struct optim_range *r = &o->ranges[i];
+        if (is_open(o, r)) TRY(o->ops->scale(o->dev, r->n, factor, o->grads + r->offset));
+    }
     return ECG_OK;
 }
 
@@ -142,26 +179,30 @@ static enum ecg_status update_range(struct optim *o, const struct optim_range *r
     // A parameter measured in units of `s` has gradients of 1/s: Adam's steps, blind to the gradient's size, need a rate of
     // s times; SGD's s^2 times. Weight decay per step stays what it is without units.
     double s = r->unit, s2 = s * s;
-    double lr =
-        (r->is_head ? rates->lr : rates->backbone_lr) * (o->config.kind == OPTIM_SGD ? s2 : s);
+    double factor =
+        o->config.layer_factors != NULL && !r->is_head ? o->config.layer_factors[r->layer] : 1;
+    double lr = (r->is_head ? rates->lr : rates->backbone_lr * factor) *
+                (o->config.kind == OPTIM_SGD ? s2 : s);
+    int64_t step = o->step - o->start[r->layer];
     double weight_decay =
         r->decays ? o->config.weight_decay / (o->config.kind == OPTIM_ADAMW ? s : s2) : 0;
     float *p = o->params + r->offset, *m = o->m + r->offset;
     const float *g = o->grads + r->offset;
     if (o->config.kind == OPTIM_SGD)
-        return o->ops->sgd(o->dev, lr, rates->beta1, weight_decay, o->step, r->n, p, g, m);
+        return o->ops->sgd(o->dev, lr, rates->beta1, weight_decay, step, r->n, p, g, m);
     struct ops_adam a = {.lr = lr,
                          .beta1 = rates->beta1,
                          .beta2 = o->config.beta2,
                          .eps = o->config.eps,
                          .weight_decay = weight_decay,
                          .decoupled = o->config.kind == OPTIM_ADAMW,
-                         .step = o->step};
+                         .step = step};
     return o->ops->adam(o->dev, &a, r->n, p, g, m, o->v + r->offset);
 }
 
 enum ecg_status optim_step(struct optim *o, const struct optim_rates *rates) {
     o->step++;
-    for (size_t i = 0; i < o->n_ranges; i++) TRY(update_range(o, &o->ranges[i], rates));
+    for (size_t i = 0; i < o->n_ranges; i++)
+        if (is_open(o, &o->ranges[i])) TRY(update_range(o, &o->ranges[i], rates));
     return ECG_OK;
 }

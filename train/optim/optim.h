@@ -3,7 +3,7 @@
  * clipping. The moments m and v are flat arrays of the parameters' own layout (same offsets, same padding), so a
  * checkpoint stores each as one array or cuts it by the tensor table.
  *
- *     optim_create(&o, &config, &net);      after net1d_freeze_backbone: frozen tensors are left out for good
+ *     optim_create(&o, &config, &net);      after net1d_freeze_*: tensors then frozen are left out for good
  *     each step: optim_zero_grad; backward of every micro-batch; optim_clip; optim_step with schedule_at's numbers
  */
 #ifndef TRAIN_OPTIM_OPTIM_H
@@ -26,12 +26,15 @@ struct optim_config {
     double weight_decay; /* adam, sgd: L2 added to the gradient; adamw: decoupled */
     double beta2, eps;   /* adam, adamw */
     bool decay_bias;     /* false: biases and BN weights are left out of weight decay */
+    const double *layer_factors; /* (n_stages + 1) of the stem and each stage, times backbone_lr; NULL: 1 */
+    bool by_layer;               /* optim_open will be used for other layers than the head */
 };
 
 /* Consecutive parameters that are treated alike, padding in between included (it is 0 and stays 0). */
 struct optim_range {
     size_t offset, n; /* floats */
     bool is_head;     /* dense.*: takes lr; else backbone_lr */
+    int layer;        /* of its tensors (struct tensor); with neither layer_factors nor by_layer: of the first one */
     bool decays;
     double unit; /* what its parameters are measured in; 1 = nothing */
 };
@@ -47,7 +50,11 @@ struct optim {
     double *squares; /* (n_ranges) what optim_clip adds up */
     float *m;     /* (n) first moment; SGD: momentum buffer. In ops memory */
     float *v;     /* (n) second moment; SGD: NULL */
-    int64_t step; /* updates done; a checkpoint stores and sets m, v and step */
+    int64_t step; /* updates done; a checkpoint stores and sets m, v, step and start */
+    int n_layers; /* the head's is the last */
+    int lowest;   /* layers below stay as they are, moments included */
+    int64_t start[NET1D_MAX_STAGES + 2]; /* updates done when a layer was first opened, which its own are counted
+                                            from; -1: not yet */
 };
 
 /* The numbers of one update, from schedule_at. */
@@ -71,6 +78,15 @@ void optim_free(struct optim *o); /* idempotent, zeroed is fine */
 enum ecg_status optim_unit_rows(struct optim *o, size_t offset, size_t width, int rows,
                                 const double *unit);
 
+/* All but the head stays as it is until it is opened, as if nothing below it had been trained yet. */
+void optim_close(struct optim *o);
+/* Trains the layers from `lowest` on. Adam counts a layer's updates from its first opening, as PyTorch does for parameters
+ * that get their first gradient. */
+void optim_open(struct optim *o, int lowest);
+/* As created: no update done, moments 0, all layers open. */
+enum ecg_status optim_reset(struct optim *o);
+
+/* Of what is open, like optim_clip and optim_step. */
 enum ecg_status optim_zero_grad(struct optim *o);
 
 /* torch.nn.utils.clip_grad_norm_, which waits for the device (ops->sync): *norm = L2 norm of all gradients that are not frozen, before clipping; gradients are

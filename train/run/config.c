@@ -73,12 +73,26 @@ const struct conf_option config_options[] = {
     OPTION(optim.momentum, CONF_NUMBER, "0", NULL, 0, 1, "sgd"),
     OPTION(optim.decay_bias, CONF_BOOL, "true", NULL, 0, 0,
            "weight decay on biases and batch norm too (PyTorch's behaviour)"),
+    OPTION(optim.stage_factors, CONF_NODE, "null", NULL, 0, 0,
+           "[stem, stage 0, ...]: each times optim.backbone_lr"),
     OPTION(head.labels, CONF_STRINGS, "null", NULL, 0, 0,
            "fine-tuning: labels that the new head predicts"),
     OPTION(head.targets, CONF_STRINGS, "null", NULL, 0, 0,
            "fine-tuning: targets that the new head predicts, in their own units"),
     OPTION(head.freeze, CONF_BOOL, "false", NULL, 0, 0,
            "true: linear probe, the backbone stays as it is"),
+    OPTION(head.cache, CONF_BOOL, "true", NULL, 0, 0,
+           "linear probe: the backbone runs once, its features stay in memory; the same weights"),
+    OPTION(finetune.init, CONF_CHOICE, "weights", CONFIG_INIT_CHOICES, 0, 0,
+           "random: a baseline, of the weights' shape alone"),
+    OPTION(finetune.probe_epochs, CONF_INT, "0", NULL, 0, HUGE_INT,
+           "epochs of the head alone before all is trained (LP-FT); 0: off"),
+    OPTION(finetune.probe_lr, CONF_NUMBER, "-1", NULL, -1, 1000,
+           "their learning rate, constant; -1: optim.lr"),
+    OPTION(finetune.unfreeze_epochs, CONF_INT, "0", NULL, 0, HUGE_INT,
+           "the head alone first, one more stage from the top after so many epochs; 0: off"),
+    OPTION(finetune.freeze_norm, CONF_BOOL, "false", NULL, 0, 0,
+           "true: batch norm keeps its running statistics, weights and biases"),
     OPTION(schedule.name, CONF_CHOICE, "constant", SCHEDULE_CHOICES, 0, 0,
            "learning rate over the run"),
     OPTION(schedule.step_epochs, CONF_INT, "5", NULL, 1, HUGE_INT,
@@ -140,6 +154,14 @@ static enum ecg_status check(const struct config *c) {
     if (c->head.labels.n > 0 && c->head.targets.n > 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "head.labels and head.targets are both set: a head predicts one kind");
+    if (c->head.freeze && c->finetune.probe_epochs > 0)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "finetune.probe_epochs: with head.freeze the head alone is trained anyway; "
+                        "set one of the two");
+    if (c->head.freeze && c->finetune.unfreeze_epochs > 0)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "finetune.unfreeze_epochs: with head.freeze nothing is ever unfrozen; set "
+                        "one of the two");
     if (c->train.device == NULL)
         return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
     return ECG_OK;
@@ -173,6 +195,7 @@ enum ecg_status config_load(struct config *c, const char *path, char *const *set
     if (c->optim.weight_decay < 0)
         c->optim.weight_decay = c->optim.name == OPTIM_ADAMW ? 0.01 : 0.0;
     if (c->optim.backbone_lr < 0) c->optim.backbone_lr = c->optim.lr;
+    if (c->finetune.probe_lr < 0) c->finetune.probe_lr = c->optim.lr;
     if (c->init.seed < 0) c->init.seed = c->train.seed;
     return check(c);
 }
@@ -214,6 +237,24 @@ enum ecg_status config_model(const struct config *c, int n_leads, int length, in
         model->blocks[i] = (int)c->model.blocks.v[i];
     }
     return net1d_check(model);
+}
+
+enum ecg_status config_stage_factors(const struct config *c, int n_stages, double *factors,
+                                     bool *given) {
+    const struct yaml_node *list = c->optim.stage_factors;
+    *given = list != NULL;
+    if (!*given) return ECG_OK;
+    if (list->kind != YAML_LIST || list->n != (size_t)n_stages + 1)
+        return ecg_fail(
+            ECG_ERR_CONFIG,
+            "optim.stage_factors: a list of %d numbers is wanted, for the stem and each "
+            "of the network's %d stages",
+            n_stages + 1, n_stages);
+    for (size_t i = 0; i < list->n; i++)
+        if (!yaml_number(list->items[i], &factors[i]) || !(factors[i] >= 0 && factors[i] <= 1e6))
+            return ecg_fail(ECG_ERR_CONFIG,
+                            "optim.stage_factors: number %zu must be from 0 to 1000000", i + 1);
+    return ECG_OK;
 }
 
 enum ecg_status config_precision(const char *text, enum ops_dtype *precision) {

@@ -21,6 +21,7 @@
 /* data.normalize, in the order of enum ops_normalize. */
 #define CONFIG_NORMALIZE_CHOICES "record lead none"
 #define CONFIG_PRECISION_CHOICES "fp32 bf16" /* in the order of enum ops_dtype */
+#define CONFIG_INIT_CHOICES "weights random" /* finetune.init */
 #define CONFIG_CONV_CHOICES "custom cudnn auto" /* as choose_conv takes them; custom is how devices open */
 
 struct config {
@@ -50,11 +51,18 @@ struct config {
         int name; /* enum optim_kind */
         double lr, backbone_lr, weight_decay, beta1, beta2, eps, momentum;
         bool decay_bias;
+        struct yaml_node *stage_factors;
     } optim;
     struct {
         struct conf_strings labels, targets;
-        bool freeze;
+        bool freeze, cache;
     } head;
+    struct {
+        int init; /* see CONFIG_INIT_CHOICES */
+        int64_t probe_epochs, unfreeze_epochs;
+        double probe_lr; /* -1: optim.lr */
+        bool freeze_norm;
+    } finetune;
     struct {
         int name; /* enum schedule_kind */
         int64_t step_epochs, patience;
@@ -96,6 +104,9 @@ void config_selection_free(struct selection_spec *spec);
 /* model.* as a network with n_leads inputs of `length` samples and n_outputs; ECG_ERR_CONFIG names the key. */
 enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
                              struct net1d_config *model);
+/* optim.stage_factors for a network of n_stages: n_stages + 1 numbers into `factors`; *given false: the key is null. */
+enum ecg_status config_stage_factors(const struct config *c, int n_stages, double *factors,
+                                     bool *given);
 /* A value of train.precision given on a command line, NULL: fp32. ECG_ERR_USAGE for others. */
 enum ecg_status config_precision(const char *text, enum ops_dtype *precision);
 /* loss.* as an objective; ECG_ERR_CONFIG names the key. */

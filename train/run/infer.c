@@ -22,9 +22,11 @@ static enum ecg_status run_one(struct feed *feed, const struct batch *b, bool is
     size_t n = (size_t)b->B, k = (size_t)net->config.n_outputs,
            d = (size_t)net1d_features(&net->config);
     TRY(feed_put(feed, b, 0, b->B));
+    pass.features = feed->features;
     TRY(net1d_forward(net, b->B, &pass));
     TRY(net->ops->download(net->dev, o->logits, net->logits, n * k * sizeof(float)));
-    TRY(net->ops->download(net->dev, o->features, net->features, n * d * sizeof(float)));
+    const float *features = pass.features != NULL ? pass.features : net->features;
+    TRY(net->ops->download(net->dev, o->features, features, n * d * sizeof(float)));
     return net->ops->sync(net->dev);
 }
 

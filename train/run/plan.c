@@ -12,6 +12,7 @@
 #include "core/file.h"
 #include "core/mem.h"
 #include "train/run/evaluate.h"
+#include "train/run/probe.h"
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
 #include "train/run/trial.h"
@@ -22,7 +23,7 @@
 
 struct memory {
     size_t parameters, packed, gradients, moments, activations, backward, scratch, batches,
-        validation, saving, program, total;
+        validation, embeddings, saving, program, total;
     size_t test;      /* of the evaluation on data.test, when the rest is gone */
     size_t available; /* of the machine; 0: not known */
 };
@@ -61,6 +62,7 @@ static enum ecg_status set_up(struct plan *p) {
     struct net1d_config model;
     TRY(config_load(c, p->o->config, p->o->sets, p->o->n_sets));
     t->config = c;
+    t->is_finetune = g != NULL;
     if (g != NULL) TRY(network_read(&p->g, p->o->weights));
     TRY(data_is_there(c, &p->has_data));
     if (!p->has_data)
@@ -89,17 +91,6 @@ static size_t resident(void) {
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static size_t available(void) {
-    char line[128];
-    unsigned long kib = 0;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (f == NULL) return 0;
-    while (fgets(line, sizeof(line), f) != NULL)
-        if (sscanf(line, "MemAvailable: %lu", &kib) == 1) break;
-    fclose(f);
-    return (size_t)kib * 1024;
-}
-
 static enum ecg_status count_memory(struct plan *p) {
     const struct trainer *t = &p->t;
     const struct net1d_memory *n = &t->net.memory;
@@ -117,12 +108,14 @@ static enum ecg_status count_memory(struct plan *p) {
                          .scratch = n->scratch,
                          .saving = SAFETENSORS_BUFFER,
                          .program = resident(),
-                         .available = available()};
+                         .available = mem_available()};
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
     if (t->has_valid) m->validation = validation_bytes(t);
+    const char *why;
+    if (probe_keeps(t, &why)) m->embeddings = probe_bytes(t);
     m->total = m->parameters + m->packed + m->gradients + m->moments + m->activations +
-               m->backward + m->scratch + m->batches + m->program;
+               m->backward + m->scratch + m->batches + m->embeddings + m->program;
     m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
     if (t->n_test == 0) return ECG_OK;
     TRY(evaluate_test_bytes(t, &m->test));
@@ -237,6 +230,7 @@ static void print_memory(struct plan *p) {
     put_bytes(s, "backward", m->backward);
     put_bytes(s, "scratch", m->scratch);
     put_bytes(s, "batches", m->batches);
+    if (m->embeddings > 0) put_bytes(s, "embeddings", m->embeddings);
     put_bytes(s, "validation", m->validation);
     put_bytes(s, "saving", m->saving);
     put_bytes(s, "program", m->program);

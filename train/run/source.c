@@ -22,6 +22,7 @@ void source_close(struct source *s) {
     dataset_close(s->data);
     free(s->index);
     free(s->columns);
+    embeddings_free(&s->embeddings);
     memset(s, 0, sizeof(*s));
 }
 
@@ -145,7 +146,8 @@ struct loader_options source_loader(const struct source *s, int batch_size, int 
                                    .target_columns = s->targets ? s->columns : NULL,
                                    .n_targets = s->targets ? s->n_columns : 0,
                                    .batch_size = batch_size,
-                                   .workers = workers};
+                                   .workers = workers,
+                                   .columns_only = s->embeddings.rows != NULL};
 }
 
 struct feed_format source_format(const struct source *s) {
@@ -153,5 +155,6 @@ struct feed_format source_format(const struct source *s) {
                                 .length = s->data->schema.length,
                                 .lead = s->lead,
                                 .n_columns = s->n_columns,
-                                .targets = s->targets};
+                                .targets = s->targets,
+                                .embeddings = s->embeddings.rows != NULL ? &s->embeddings : NULL};
 }

@@ -10,6 +10,7 @@
 #include "data/loader.h"
 #include "data/shard.h"
 #include "train/run/config.h"
+#include "train/run/embeddings.h"
 #include "train/run/feed.h"
 
 struct source {
@@ -21,6 +22,7 @@ struct source {
     bool targets;        /* columns are targets, else labels */
     int n_columns;
     int *columns;
+    struct embeddings embeddings; /* rows NULL: the records themselves are read */
 };
 
 /* Opens spec's data set and selects. No columns yet: source_columns. `key` is for messages ("data.train"). */

@@ -31,6 +31,14 @@ static void put_bool(struct json_writer *w, const char *key, bool v) {
     json_put_bool(w, v);
 }
 
+/* When each layer was opened, from the stem to the head. */
+static void put_starts(struct json_writer *w, const struct optim *o) {
+    json_put_key(w, "layer_starts");
+    json_begin_array(w);
+    for (int i = 0; i < o->n_layers; i++) json_put_integer(w, o->start[i]);
+    json_end_array(w);
+}
+
 static enum ecg_status save_position(struct trainer *t, const char *path) {
     const struct trainer_position *at = &t->at;
     struct json_writer w = {.pretty = true};
@@ -39,6 +47,7 @@ static enum ecg_status save_position(struct trainer *t, const char *path) {
     put_integer(&w, "epoch", at->epoch);
     put_integer(&w, "batch", (int64_t)at->batch);
     put_integer(&w, "updates", t->optim.step);
+    if (t->optim.config.by_layer) put_starts(&w, &t->optim);
     put_bool(&w, "has_best", at->has_best);
     put_number(&w, "best", at->best);
     put_integer(&w, "best_step", at->best_step);
@@ -152,6 +161,18 @@ static bool get_bool(struct reader *r, const char *key) {
     return json_bool(member(r, key, json_is_bool));
 }
 
+static void get_starts(struct reader *r, struct optim *o) {
+    const struct json *list = member(r, "layer_starts", json_is_array);
+    if (r->status == ECG_OK && json_size(list) != (size_t)o->n_layers)
+        r->status =
+            ecg_fail(ECG_ERR_DATA, "%s: layer_starts has %zu entries, the network %d layers",
+                     r->path, json_size(list), o->n_layers);
+    for (int i = o->n_layers - 1; r->status == ECG_OK && i >= 0; i--) {
+        o->start[i] = json_integer(json_at(list, (size_t)i));
+        if (o->start[i] >= 0) o->lowest = i;
+    }
+}
+
 static enum ecg_status load_position(struct trainer *t, const char *path) {
     char *text = NULL;
     size_t size = 0;
@@ -165,6 +186,7 @@ static enum ecg_status load_position(struct trainer *t, const char *path) {
     at->epoch = (uint32_t)get_count(&r, "epoch");
     at->batch = (size_t)get_count(&r, "batch");
     t->optim.step = get_count(&r, "updates");
+    if (t->optim.config.by_layer) get_starts(&r, &t->optim);
     at->has_best = get_bool(&r, "has_best");
     at->best = get_number(&r, "best");
     at->best_step = get_count(&r, "best_step");

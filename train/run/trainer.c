@@ -13,12 +13,17 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/run/probe.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;
 
 void trainer_request_stop(void) {
     stop_requested = 1;
+}
+
+bool trainer_stop_requested(void) {
+    return stop_requested != 0;
 }
 
 static int64_t ceil_div(int64_t a, int64_t b) {
@@ -33,7 +38,17 @@ static void plan_length(struct trainer *t) {
     t->total_steps = by_epochs < by_steps ? by_epochs : by_steps;
 }
 
-/* All but the feed; make_optim: with the moments, or without. */
+/* finetune.unfreeze_epochs, where it counts. */
+static bool unfreezes(const struct trainer *t) {
+    return t->is_finetune && t->config->finetune.unfreeze_epochs > 0;
+}
+
+/* Whether batch norm stays as it is though the rest is trained. */
+static bool freezes_norm(const struct trainer *t) {
+    return t->is_finetune && t->config->finetune.freeze_norm && !t->config->head.freeze;
+}
+
+/* make_optim: with the moments, or without. */
 static enum ecg_status prepare(struct trainer *t,
                                enum ecg_status (*make_optim)(struct optim *,
                                                              const struct optim_config *,
@@ -46,7 +61,13 @@ static enum ecg_status prepare(struct trainer *t,
                                  .beta2 = c->optim.beta2,
                                  .eps = c->optim.eps,
                                  .decay_bias = c->optim.decay_bias};
+    bool by_stage;
+    TRY(config_stage_factors(c, t->net.config.n_stages, t->layer_factors, &by_stage));
+    if (by_stage) optim.layer_factors = t->layer_factors;
+    optim.by_layer = unfreezes(t);
+    if (freezes_norm(t)) net1d_freeze_below(&t->net, 0, true);
     TRY(make_optim(&t->optim, &optim, &t->net));
+    if (unfreezes(t)) optim_close(&t->optim);
     bool by_labels = t->objective.reads == OBJECTIVE_LABELS;
     t->schedule =
         (struct schedule){.kind = (enum schedule_kind)c->schedule.name,
@@ -74,9 +95,7 @@ enum ecg_status trainer_plan(struct trainer *t) {
 }
 
 enum ecg_status trainer_prepare(struct trainer *t) {
-    TRY(prepare(t, optim_create));
-    struct feed_format format = source_format(&t->train);
-    return feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize);
+    return prepare(t, optim_create);
 }
 
 void trainer_free(struct trainer *t) {
@@ -97,6 +116,36 @@ static int micro_batch(const struct trainer *t, const struct batch *b, int first
     return b->B - first < t->net.max_batch ? b->B - first : t->net.max_batch;
 }
 
+/* The lowest layer that is trained in this epoch. */
+static int lowest_layer(const struct trainer *t, uint32_t epoch) {
+    int head = net1d_head_layer(&t->net.config);
+    if (t->is_preview) return head;
+    if (!unfreezes(t)) return 0;
+    int64_t opened = epoch / t->config->finetune.unfreeze_epochs;
+    return opened < head ? head - (int)opened : 0;
+}
+
+/* Freezes what is not trained in this epoch, in the network and in the optimiser. */
+static void open_layers(struct trainer *t, uint32_t epoch) {
+    if (t->net.config.head_only) return;
+    int lowest = lowest_layer(t, epoch);
+    if (unfreezes(t) && !t->is_preview && lowest < t->optim.lowest)
+        log_info("epoch %lld: %s trained from here on", (long long)epoch + 1,
+                 lowest > 0 ? "one more stage is" : "all is");
+    net1d_freeze_below(&t->net, lowest, freezes_norm(t));
+    optim_open(&t->optim, lowest);
+}
+
+/* What the passes of a step are like. */
+static struct net1d_pass step_pass(const struct trainer *t) {
+    const struct config *c = t->config;
+    return (struct net1d_pass){.train = !t->is_preview,
+                               .frozen_norm = c->head.freeze || t->is_preview || freezes_norm(t),
+                               .frozen_below = t->optim.lowest,
+                               .seed = (uint64_t)c->train.seed,
+                               .step = (uint32_t)t->at.step};
+}
+
 /* Forward and backward of a whole batch, whose first micro-batch is uploaded; *known are its known entries. The loss comes to
  * t->loss_sum with the next sync. */
 static enum ecg_status run_batch(struct trainer *t, const struct batch *b, size_t *known) {
@@ -110,14 +159,12 @@ static enum ecg_status run_batch(struct trainer *t, const struct batch *b, size_
     TRY(optim_zero_grad(&t->optim));
     for (int first = 0; first < b->B; first += net->max_batch) {
         int n = micro_batch(t, b, first);
-        struct net1d_pass pass = {.train = true,
-                                  .frozen_norm = c->head.freeze,
-                                  .seed = (uint64_t)c->train.seed,
-                                  .step = (uint32_t)t->at.step,
-                                  .sample0 = (uint64_t)first,
-                                  .same_weights = first > 0 || c->head.freeze};
+        struct net1d_pass pass = step_pass(t);
+        pass.sample0 = (uint64_t)first;
+        pass.same_weights = first > 0 || c->head.freeze;
         if (first > 0) TRY(feed_upload(&t->feed, b, first, n));
         TRY(feed_enter(&t->feed, n));
+        pass.features = t->feed.features;
         TRY(net1d_forward(net, n, &pass));
         TRY(objective_add(&t->objective, ops, t->dev, n, n_outputs, net->logits, t->feed.labels,
                           t->feed.targets, t->column_scale, inv_known, &t->loss_sum, net->dlogits));
@@ -131,6 +178,16 @@ void trainer_forget_thresholds(struct trainer *t) {
     for (int i = 0; i < t->meta.outputs.n; i++) t->meta.thresholds[i] = NAN;
 }
 
+static struct optim_rates step_rates(const struct trainer *t) {
+    const struct config *c = t->config;
+    if (t->is_preview)
+        return (struct optim_rates){.lr = c->finetune.probe_lr, .beta1 = t->schedule.beta1};
+    struct schedule_point point = schedule_at(&t->schedule, &t->at.schedule, t->at.step);
+    return (struct optim_rates){.lr = c->optim.lr * point.factor,
+                                .backbone_lr = c->optim.backbone_lr * point.factor,
+                                .beta1 = point.beta1};
+}
+
 /* The end of a step: waits for its loss and gradients; a batch without a known entry counts as a step and updates nothing. */
 static enum ecg_status finish_step(struct trainer *t, size_t known, struct journal_train *line) {
     const struct config *c = t->config;
@@ -142,10 +199,7 @@ static enum ecg_status finish_step(struct trainer *t, size_t known, struct journ
             "step %lld: loss %g, gradient norm %g: training has diverged; lower optim.lr or set "
             "train.clip_norm (checkpoints/last is from before)",
             (long long)t->at.step + 1, line->loss, line->grad_norm);
-    struct schedule_point point = schedule_at(&t->schedule, &t->at.schedule, t->at.step);
-    struct optim_rates rates = {.lr = c->optim.lr * point.factor,
-                                .backbone_lr = c->optim.backbone_lr * point.factor,
-                                .beta1 = point.beta1};
+    struct optim_rates rates = step_rates(t);
     if (known > 0) TRY(optim_step(&t->optim, &rates));
     t->at.step++;
     line->step = t->at.step;
@@ -188,7 +242,7 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
-    bool is_best = false, stop = stop_requested != 0;
+    bool is_best = false, stop = trainer_stop_requested();
     t->at.epoch = b->last_of_epoch ? b->epoch + 1 : b->epoch;
     t->at.batch = b->last_of_epoch ? 0 : b->number + 1;
     bool at_end = t->at.step >= t->total_steps;
@@ -258,6 +312,7 @@ static enum ecg_status run_step(struct trainer *t, struct loader *loader, const 
     double start = log_clock();
     size_t known;
     trainer_forget_thresholds(t);
+    open_layers(t, b->epoch);
     TRY(run_batch(t, b, &known));
     if (t->at.step + 1 < t->total_steps) take_next(t, loader, next);
     line->epoch = b->epoch;
@@ -284,18 +339,70 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
     return ECG_OK;
 }
 
+/* Embeddings where they are kept, and the way from the training part into the network. */
+static enum ecg_status open_data(struct trainer *t, struct loader **loader) {
+    TRY(probe_prepare(t));
+    struct feed_format format = source_format(&t->train);
+    struct loader_options options = trainer_loader(t);
+    TRY(feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize));
+    return loader_open(loader, t->train.data, &options);
+}
+
+/* One epoch of the head alone; the mean of its steps' losses goes to the log. */
+static enum ecg_status preview_epoch(struct trainer *t, struct loader *loader, int64_t number) {
+    double sum = 0;
+    int64_t n = 0;
+    struct batch *b;
+    do {
+        size_t known;
+        struct journal_train line = {0};
+        TRY(take_batch(t, loader, &b));
+        TRY(run_batch(t, b, &known));
+        TRY(finish_step(t, known, &line));
+        if (known > 0) n++;
+        if (known > 0) sum += line.loss;
+        if (trainer_stop_requested())
+            return ecg_fail(ECG_ERR_STOPPED,
+                            "stopped before the first step: run again with --resume");
+    } while (!b->last_of_epoch);
+    log_info("finetune.probe_epochs: epoch %lld of %lld of the head alone, loss %.6g",
+             (long long)number + 1, (long long)t->config->finetune.probe_epochs,
+             n > 0 ? sum / (double)n : NAN);
+    return ECG_OK;
+}
+
+enum ecg_status trainer_preview(struct trainer *t) {
+    const struct trainer_position at = t->at;
+    struct loader *loader = NULL;
+    enum ecg_status status;
+    t->is_preview = true;
+    open_layers(t, 0);
+    TRY_OUT(open_data(t, &loader));
+    for (int64_t i = 0; i < t->config->finetune.probe_epochs; i++)
+        TRY_OUT(preview_epoch(t, loader, i));
+out:
+    loader_close(loader);
+    feed_free(&t->feed);
+    embeddings_free(&t->train.embeddings);
+    t->is_preview = false;
+    t->at = at;
+    if (status == ECG_OK) status = optim_reset(&t->optim);
+    if (unfreezes(t)) optim_close(&t->optim);
+    return status;
+}
+
 enum ecg_status trainer_run(struct trainer *t) {
     struct loader *loader = NULL;
     struct progress progress;
     struct next_batch next = {0};
-    struct loader_options options = trainer_loader(t);
     enum ecg_status status;
-    TRY_OUT(loader_open(&loader, t->train.data, &options));
+    TRY_OUT(open_data(t, &loader));
     progress_start(&progress, "train");
     TRY_OUT(run_steps(t, loader, &progress, &next));
     progress_end(&progress);
 out:
     free(next.message);
     loader_close(loader);
+    feed_free(&t->feed);
     return status;
 }

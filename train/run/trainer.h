@@ -33,6 +33,7 @@ struct trainer_position {
 struct trainer {
     const struct config *config;
     const char *run; /* RUN, exists */
+    bool is_finetune; /* finetune.* counts */
     const struct ops *ops;
     struct ops_dev *dev;
     struct source train, valid;
@@ -43,26 +44,33 @@ struct trainer {
     struct objective objective;
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct optim optim;
+    double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
+    bool is_preview; /* trainer_preview is running */
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;
     struct trainer_position at;
-    struct feed feed;
+    struct feed feed; /* of trainer_run */
     double loss_sum; /* of the step under way */
     struct journal journal;
 };
 
-/* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule, feed. */
+/* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule. */
 enum ecg_status trainer_prepare(struct trainer *t);
-/* The same for a planned network (net1d_plan): without moments and feed. */
+/* The same for a planned network (net1d_plan): without moments. */
 enum ecg_status trainer_plan(struct trainer *t);
 /* What the training part is read with, from t->at on. */
 struct loader_options trainer_loader(const struct trainer *t);
+/* finetune.probe_epochs of the head alone, at finetune.probe_lr, before a run's first step (LP-FT: Kumar et al.,
+ * arXiv 2202.10054): the backbone in evaluation mode, on embeddings where they can be kept. A part of the set-up: nothing
+ * is written, t->at and the optimiser are as before. */
+enum ecg_status trainer_preview(struct trainer *t);
 /* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 
 /* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
 void trainer_request_stop(void);
+bool trainer_stop_requested(void);
 
 /* Sets t->meta.thresholds to NaN: none. */
 void trainer_forget_thresholds(struct trainer *t);

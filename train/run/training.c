@@ -26,6 +26,11 @@ static enum ecg_status make_network(struct trainer *t, const struct config *c, b
     return ECG_OK;
 }
 
+/* finetune.init: random takes the weights' shape alone. */
+static bool loads_backbone(const struct config *c) {
+    return c->finetune.init == 0;
+}
+
 /* init.weights: the same network, head included. */
 static enum ecg_status load_initial(struct trainer *t, const struct config *c) {
     if (c->init.weights == NULL) return net1d_init_weights(&t->net, (uint64_t)c->init.seed, false);
@@ -48,6 +53,7 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
     }
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
+    if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
     TRY(journal_open(&t->journal, o->out, found ? t->at.step : -1));
     return trainer_run(t);
 }
@@ -86,7 +92,7 @@ out:
 
 enum ecg_status finetune_run(const struct training_options *o) {
     struct config c = {0};
-    struct trainer t = {.config = &c, .run = o->out};
+    struct trainer t = {.config = &c, .run = o->out, .is_finetune = true};
     struct network g = {0};
     struct leads leads;
     int lock = -1;
@@ -98,9 +104,12 @@ enum ecg_status finetune_run(const struct training_options *o) {
     network_warn_preset(&g, t.train.data->schema.preprocessing, t.train.data->path);
     TRY_OUT(make_network(&t, &c, c.head.freeze));
     TRY_OUT(setup_outputs(&t, &leads));
-    TRY_OUT(weights_load(&t.net, &g.file, WEIGHTS_BACKBONE, NULL));
+    if (loads_backbone(&c))
+        TRY_OUT(weights_load(&t.net, &g.file, WEIGHTS_BACKBONE, NULL));
+    else
+        log_info("finetune.init: the backbone starts at random, not from %s", g.path);
     network_free(&g); /* its pages count as this program's memory as long as they are mapped */
-    TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, true));
+    TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, loads_backbone(&c)));
     TRY_OUT(trainer_prepare(&t));
     if (t.train.targets) TRY_OUT(head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
