@@ -11,8 +11,9 @@ static const char summary[] =
     "run's test part (data.test, or the fold left out): macro AUROC of labels, MAE of the first target;\n"
     "without a test part the last one on data.valid.\n"
     "    einthoven study configs/finetune.yaml --weights runs/a --out runs/study \\\n"
-    "        --set head.labels='[low_lvef]' --fractions 0.1,1 --mode-set probe:optim.lr=1e-2\n"
-    "A probe wants a larger learning rate than a full run: give each mode its own by --mode-set.\n"
+    "        --set head.labels='[low_lvef]' --set finetune.probe_lr=1e-2 --fractions 0.1,1\n"
+    "A head alone wants a larger learning rate than a full run: finetune.probe_lr. The two random modes\n"
+    "show what the weights are worth: without them any figure may be the task's own.\n"
     "\n"
     "A seed S sets train.seed, init.seed and data.fraction_seed: other initial weights, another order and\n"
     "another draw of patients; the modes of a seed see the same patients, and a smaller fraction is\n"
@@ -35,16 +36,18 @@ static const char *modes(void) {
 }
 
 enum ecg_status command_study(int argc, char **argv) {
-    struct study_options o = {
-        .modes = "probe,full", .fractions = "1", .seeds = 5, .command = command_line};
+    struct study_options o = {.modes = "probe,full,lp-ft,random,random-probe",
+                              .fractions = "1",
+                              .seeds = 5,
+                              .command = command_line};
     struct arg_list sets = {0}, mode_sets = {0}, operands = {0};
     const struct arg table[] = {
         {"weights", ARG_TEXT, &o.weights, "W",
          "weights file, checkpoint or run folder to start from", true},
         {"out", ARG_TEXT, &o.out, "DIR", "folder of the study", true},
         {"set", ARG_LIST, &sets, "KEY=VALUE", "overrides a key of CONFIG in all runs", false},
-        {"modes", ARG_TEXT, &o.modes, "A,B", "ways to fine-tune (default probe,full); see below",
-         false},
+        {"modes", ARG_TEXT, &o.modes, "A,B",
+         "ways to fine-tune (default: all built-in ones); see below", false},
         {"mode-set", ARG_LIST, &mode_sets, "MODE:KEY=VALUE", "overrides a key in one mode's runs",
          false},
         {"seeds", ARG_COUNT, &o.seeds, "N", "seeds 1 to N (default 5)", false},

@@ -10,18 +10,37 @@
 #include "core/mem.h"
 #include "train/run/study_private.h"
 
-#define MAX_MODE_SETS 4
-
 /* ------------------------------------------------------------------ the built-in modes */
 
-/* Each sets all keys in which the modes differ, so that it is what its name says whatever CONFIG has. */
+#define PREVIEW_EPOCHS 10 /* of lp-ft where CONFIG leaves finetune.probe_epochs 0 */
+#define TEXT_OF(x)     #x
+#define AS_TEXT(x)     TEXT_OF(x)
+
+/* How much of the network a mode trains. */
+enum reach { HEAD_ALONE, HEAD_THEN_ALL, ALL };
+
 static const struct built_in {
-    const char *name, *sets[MAX_MODE_SETS], *help;
+    const char *name;
+    enum reach reach;
+    bool random;
+    const char *help;
 } built_ins[] = {
-    {"probe", {"head.freeze=true"}, "the head alone (linear probe)"},
-    {"full", {"head.freeze=false"}, "head and backbone together"},
+    {"probe", HEAD_ALONE, false, "the head alone on the frozen network (linear probe)"},
+    {"full", ALL, false, "head and backbone together"},
+    {"lp-ft", HEAD_THEN_ALL, false, "the head alone first, then all"},
+    {"random", ALL, true, "baseline: as full, from random weights"},
+    {"random-probe", HEAD_ALONE, true, "baseline: as probe, on a random network"},
 };
 #define N_BUILT_INS (int)(sizeof(built_ins) / sizeof(*built_ins))
+
+/* What a reach sets; what CONFIG's own keys give, in words. All keys in which the modes differ are set, so that a mode is what
+ * its name says whatever CONFIG has. */
+static const char *const reach_help[] = {
+    "head.freeze=true, optim.lr=finetune.probe_lr",
+    "head.freeze=false, finetune.probe_epochs: CONFIG's, " AS_TEXT(
+        PREVIEW_EPOCHS) " where that is 0",
+    "head.freeze=false",
+};
 
 /* ------------------------------------------------------------------ lists */
 
@@ -62,14 +81,11 @@ enum ecg_status study_modes_help(char **text) {
     size_t size = 1;
     char *out = NULL;
     enum ecg_status status;
-    TRY_OUT(
-        add(&lines,
-            "modes, by what each sets (--mode-set NAME:KEY=VALUE adds to one, or defines one):\n"));
-    for (int i = 0; i < N_BUILT_INS; i++) {
-        TRY_OUT(add(&lines, "  %-14s %s\n", built_ins[i].name, built_ins[i].help));
-        for (int k = 0; k < MAX_MODE_SETS && built_ins[i].sets[k] != NULL; k++)
-            TRY_OUT(add(&lines, "  %-14s     %s\n", "", built_ins[i].sets[k]));
-    }
+    TRY_OUT(add(&lines, "modes (--mode-set NAME:KEY=VALUE adds to one, or defines a new one):\n"));
+    for (int i = 0; i < N_BUILT_INS; i++)
+        TRY_OUT(add(&lines, "  %-14s %s:\n  %-14s     %s%s\n", built_ins[i].name, built_ins[i].help,
+                    "", reach_help[built_ins[i].reach],
+                    built_ins[i].random ? ", finetune.init=random" : ""));
     for (int i = 0; i < lines.n; i++) size += strlen(lines.v[i]);
     TRY_OUT(mem_alloc((void **)&out, size, 1));
     for (int i = 0; i < lines.n; i++) strcat(out, lines.v[i]);
@@ -77,6 +93,20 @@ enum ecg_status study_modes_help(char **text) {
 out:
     study_sets_free(&lines);
     return status;
+}
+
+static enum ecg_status add_built_in(struct study_sets *sets, const struct built_in *b,
+                                    const struct config *base) {
+    bool head_alone = b->reach == HEAD_ALONE;
+    int64_t preview =
+        base->finetune.probe_epochs > 0 ? base->finetune.probe_epochs : PREVIEW_EPOCHS;
+    TRY(add(sets, "head.freeze=%s", head_alone ? "true" : "false"));
+    TRY(add(sets, "finetune.init=%s", b->random ? "random" : "weights"));
+    TRY(add(sets, "finetune.probe_epochs=%lld",
+            b->reach == HEAD_THEN_ALL ? (long long)preview : 0LL));
+    if (!head_alone) return ECG_OK;
+    TRY(add(sets, "finetune.unfreeze_epochs=0"));
+    return add(sets, "optim.lr=%.17g", base->finetune.probe_lr);
 }
 
 static const struct built_in *find_built_in(const char *name) {
@@ -99,7 +129,8 @@ static bool is_plain_name(const char *name) {
     return name[strspn(name, letters)] == 0 && strlen(name) < 64;
 }
 
-static enum ecg_status make_modes(struct study *s, const struct study_sets *names) {
+static enum ecg_status make_modes(struct study *s, const struct study_sets *names,
+                                  const struct config *base) {
     TRY(MEM_NEW(&s->modes, (size_t)names->n));
     for (int i = 0; i < names->n; i++) {
         const char *name = names->v[i];
@@ -112,8 +143,7 @@ static enum ecg_status make_modes(struct study *s, const struct study_sets *name
         TRY(mem_strdup(&m->name, name));
         s->n_modes++;
         const struct built_in *b = find_built_in(name);
-        for (int k = 0; b != NULL && k < MAX_MODE_SETS && b->sets[k] != NULL; k++)
-            TRY(add(&m->sets, "%s", b->sets[k]));
+        if (b != NULL) TRY(add_built_in(&m->sets, b, base));
     }
     return ECG_OK;
 }
@@ -147,10 +177,10 @@ static enum ecg_status check_known(const struct study *s) {
     return ECG_OK;
 }
 
-static enum ecg_status read_modes(struct study *s) {
+static enum ecg_status read_modes(struct study *s, const struct config *base) {
     struct study_sets names = {0};
     enum ecg_status status = split(s->o->modes, "--modes", &names);
-    if (status == ECG_OK) status = make_modes(s, &names);
+    if (status == ECG_OK) status = make_modes(s, &names, base);
     study_sets_free(&names);
     if (status == ECG_OK) status = add_mode_sets(s);
     return status == ECG_OK ? check_known(s) : status;
@@ -300,9 +330,9 @@ enum ecg_status study_make(struct study *s, const struct study_options *o) {
     if (o->seeds < 1) return ecg_fail(ECG_ERR_USAGE, "--seeds must be at least 1");
     enum ecg_status status = config_load(&base, o->config, o->sets, o->n_sets);
     if (status == ECG_OK) status = check_base(s, &base);
+    if (status == ECG_OK) status = read_modes(s, &base);
     config_free(&base);
     TRY(status);
-    TRY(read_modes(s));
     TRY(read_fractions(s));
     TRY(make_cells(s));
     return check_cells(s);
