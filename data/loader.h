@@ -17,10 +17,16 @@ struct selection_spec {
     int *folds; /* records whose fold is in the list; n_folds 0 = no fold rule */
     int n_folds;
     bool has_part;
-    double part[2]; /* patients whose hash / 2^64 lies in [from, to) */
+    double part[2]; /* patients whose hash / 2^64 lies in [from, to); from > to: in [from, 1) or [0, to), so that [b, a] is
+                     * what [a, b] leaves */
+    bool has_fraction;
+    double fraction; /* (0, 1]: of the patients that are left, the first ceil(fraction * patients) in an order by hash of
+                      * (fraction_seed, patient): with one seed a smaller fraction lies inside a larger one */
+    uint64_t fraction_seed;
 };
-/* Fresh sorted list of the record numbers that both rules take. ECG_ERR_CONFIG: folds asked of a data set without
- * fold, a part that is no interval of [0, 1], or nothing left. */
+bool selection_part_is_valid(const double part[2]); /* two different numbers of [0, 1] */
+/* Fresh sorted list of the record numbers that all rules take. ECG_ERR_CONFIG: folds asked of a data set without
+ * fold, a part that is no interval of [0, 1], nothing left, or a fraction below 1 that leaves fewer than two patients. */
 enum ecg_status selection_make(const struct dataset *d, const struct selection_spec *spec,
                                size_t **index, size_t *n);
 /* Patients that stand in both lists (by hash); for the check that no patient is on both sides. `example` (fresh

@@ -64,8 +64,9 @@ const struct conf_option config_options[] = {
     OPTION(model.dropout, CONF_NUMBER, "0", NULL, 0, 0.99, "dropout before each conv of a block"),
     OPTION(model.drop_path, CONF_NUMBER, "0", NULL, 0, 0.99,
            "stochastic depth: rate of the last block, growing linearly from 0"),
-    OPTION(data.train, CONF_NODE, "null", NULL, 0, 0,
-           "data set to train on: DIR, {path: DIR, fold: 1-8} or {path: DIR, part: [0, 0.8]}"),
+    OPTION(
+        data.train, CONF_NODE, "null", NULL, 0, 0,
+        "data set to train on: DIR, {path: DIR, fold: 1-8} or {path: DIR, part: [0, 0.8]}; part [0.8, 0.2] wraps around"),
     OPTION(
         data.valid, CONF_NODE, "null", NULL, 0, 0,
         "data set for validation, best checkpoint, early stop and thresholds; null: none of these"),
@@ -82,6 +83,11 @@ const struct conf_option config_options[] = {
         data.balance, CONF_BOOL, "false", NULL, 0, 0,
         "true: an epoch draws as many records with replacement, each by the inverse frequency of its rarest label"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
+    OPTION(
+        data.fraction, CONF_NUMBER, "1", NULL, 1e-9, 1,
+        "part of data.train's patients that is used (rounded up); of one seed a smaller one lies inside a larger"),
+    OPTION(data.fraction_seed, CONF_INT, "0", NULL, 0, HUGE_INT,
+           "which patients data.fraction draws"),
     OPTION(augment.ops, CONF_STRINGS, "null", NULL, 0, 0,
            "what training records may get, null: nothing; from " AUGMENT_OPS(
                OP_NAME) "done in this order; only time_warp changes the heart rate"),

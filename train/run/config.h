@@ -61,6 +61,8 @@ struct config {
         int normalize; /* enum ops_normalize */
         bool shuffle, balance, allow_absent;
         int64_t workers;
+        double fraction; /* (0, 1] */
+        int64_t fraction_seed;
     } data;
     struct {
         struct conf_strings ops;

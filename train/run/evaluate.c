@@ -231,7 +231,7 @@ static enum ecg_status take_outputs(struct subject *s) {
     return ECG_OK;
 }
 
-static enum ecg_status report(struct subject *s, const char *out) {
+static enum ecg_status report(struct subject *s, const char *out, bool silent) {
     struct outcome o = {0};
     struct evaluation e = {0};
     double *thresholds = NULL;
@@ -257,7 +257,7 @@ static enum ecg_status report(struct subject *s, const char *out) {
     o.in.intervals = true;
     TRY_OUT(evaluation_run(&e, &o.in));
     TRY_OUT(evaluation_write(&e, &o.in, out));
-    evaluation_print(&e, &o.in, stdout);
+    if (!silent) evaluation_print(&e, &o.in, stdout);
 out:
     evaluation_free(&e);
     outcome_free(&o);
@@ -291,7 +291,7 @@ static enum ecg_status evaluate(const struct evaluate_options *o,
     else
         TRY_OUT(run_network(&s, o));
     if (o->label_map != NULL) TRY_OUT(mapped_truth(&s.join, &s.source, &s.r));
-    TRY_OUT(report(&s, o->out));
+    TRY_OUT(report(&s, o->out, o->silent));
 out:
     if (status != ECG_OK && made) rmdir(o->out);
     subject_free(&s);
@@ -307,7 +307,7 @@ enum ecg_status evaluate_run(const struct evaluate_options *o) {
 }
 
 enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec,
-                              const struct config *c) {
+                              const struct config *c, bool silent) {
     char *out = NULL;
     TRY(file_join(&out, run, "test"));
     struct evaluate_options o = {
@@ -317,7 +317,8 @@ enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec
         .precision = conf_choice_name(config_options, "train.precision", c->train.precision),
         .threads = (int)c->train.threads,
         .batch = TEST_BATCH,
-        .no_graphs = !c->train.cuda_graph};
+        .no_graphs = !c->train.cuda_graph,
+        .silent = silent};
     enum ecg_status status = evaluate(&o, spec);
     free(out);
     return status;

@@ -20,13 +20,14 @@ struct evaluate_options {
     const char *device, *precision; /* NULL: fp32 */
     int threads, batch;
     bool no_graphs; /* train.cuda_graph: false */
+    bool silent;    /* no table */
 };
 /* Prints one table on stdout. */
 enum ecg_status evaluate_run(const struct evaluate_options *o);
 
 /* The end of a run with data.test: its best weights on that part, into RUN/test. */
 enum ecg_status evaluate_test(const char *run, const struct selection_spec *spec,
-                              const struct config *c);
+                              const struct config *c, bool silent);
 /* Bytes that it takes, the program aside, with every part at its largest; t may be planned. */
 enum ecg_status evaluate_test_bytes(const struct trainer *t, size_t *bytes);
 

@@ -13,6 +13,9 @@
 static enum ecg_status open_sources(struct trainer *t, const struct config *c) {
     struct selection_spec spec;
     enum ecg_status status = config_selection(c->data.train, "data.train", &spec);
+    spec.has_fraction = true;
+    spec.fraction = c->data.fraction;
+    spec.fraction_seed = (uint64_t)c->data.fraction_seed;
     if (status == ECG_OK) status = source_open(&t->train, &spec, "data.train");
     config_selection_free(&spec);
     if (status != ECG_OK || c->data.valid == NULL) return status;

@@ -61,11 +61,11 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
     return trainer_run(t);
 }
 
-static enum ecg_status test_result(const struct config *c, const char *run) {
+static enum ecg_status test_result(const struct config *c, const struct training_options *o) {
     if (c->data.test == NULL) return ECG_OK;
     struct selection_spec spec;
     enum ecg_status status = config_selection(c->data.test, "data.test", &spec);
-    if (status == ECG_OK) status = evaluate_test(run, &spec, c);
+    if (status == ECG_OK) status = evaluate_test(o->out, &spec, c, o->silent);
     config_selection_free(&spec);
     return status;
 }
@@ -89,7 +89,7 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     TRY_OUT(train(&t, o));
 out:
     trainer_free(&t);
-    if (status == ECG_OK) status = test_result(&c, o->out);
+    if (status == ECG_OK) status = test_result(&c, o);
     if (lock >= 0) close(lock);
     config_free(&c);
     return status;
@@ -123,7 +123,7 @@ enum ecg_status finetune_run(const struct training_options *o) {
 out:
     network_free(&g);
     trainer_free(&t);
-    if (status == ECG_OK) status = test_result(&c, o->out);
+    if (status == ECG_OK) status = test_result(&c, o);
     if (lock >= 0) close(lock);
     config_free(&c);
     return status;
