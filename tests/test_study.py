@@ -111,7 +111,7 @@ def figures_are_the_runs(s):
           and list(study['modes']) == list(MODES))
     values = {}
     for r in study['runs']:
-        auroc = read_json('%s/%s/test/metrics.json' % (folder, r['run']))['macro']['auroc']
+        auroc = read_json('%s/%s/test/metrics.json' % (folder, r['run']))['main']['value']
         values.setdefault((r['fraction'], r['mode']), []).append(auroc)
         with open('%s/%s/config.yaml' % (folder, r['run'])) as f:
             config = [line.strip() for line in f]
@@ -125,7 +125,7 @@ def figures_are_the_runs(s):
                                    abs(summary[k]['sd'] - statistics.stdev(v)) < 1e-12 and
                                    (summary[k]['runs'], summary[k]['failed']) == (2, 0) for k, v in values.items()))
     check('study.csv has the same figures', [float(l['value']) for l in lines] == [r['value'] for r in study['runs']]
-          and {l['metric'] for l in lines} == {study['metric']} == {'macro AUROC'})
+          and {l['metric'] for l in lines} == {study['metric']} == {'macro_auroc'})
     by_seed = {}
     for r in study['runs']:
         by_seed.setdefault((r['fraction'], r['seed']), set()).add(r['records'])
@@ -222,13 +222,13 @@ def other_figures(s):
     out, _ = run(*s.words('age', '--seeds', 2, '--modes', 'probe', '--set', 'head.labels=null',
                           '--set', 'head.targets=[age]'))
     values = [read_json(p)['targets']['age']['mae'] for p in glob.glob(s.tmp + '/age/*/*/*/test/metrics.json')]
-    check('MAE of a target', out.startswith('MAE of age on data.test') and same_line(table_of(out)[1, 'probe'], values))
+    check('MAE of a target', out.startswith('mae on data.test') and same_line(table_of(out)[1, 'probe'], values))
     out, _ = run(*s.words('valid', '--seeds', 1, '--modes', 'full', '--set', 'data.test=null',
                           '--set', 'data.valid={path: %s/b, part: [0.6, 1]}' % s.tmp))
     row = table_of(out)[1, 'full']
     lines = [json.loads(l) for l in open(s.tmp + '/valid/full/fraction-1/seed-1/metrics.jsonl')]
     last = [l for l in lines if l['kind'] == 'valid'][-1]['macro_auroc']
-    check('without a test part the last validation', out.startswith('validation macro AUROC')
+    check('without a test part the last validation', out.startswith('valid macro_auroc')
           and abs(row[1] - last) <= 5.1e-5 and row[2] != row[2])
 
 

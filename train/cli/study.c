@@ -7,9 +7,9 @@
 static const char summary[] =
     "Compares ways to fine-tune: every combination of mode, fraction of the training patients, fold\n"
     "and seed is one `finetune` run of CONFIG in DIR/MODE/fraction-F[/fold-I]/seed-S, and one table\n"
-    "gives mean, sample sd, least and largest figure a fraction and mode. The figure is that of the\n"
-    "run's test part (data.test, or the fold left out): macro AUROC of labels, MAE of the first target;\n"
-    "without a test part the last one on data.valid.\n"
+    "gives mean, sample sd, least and largest figure a fraction and mode. The figure is the one\n"
+    "that test/metrics.json calls main (macro AUROC, else C-index, MAE or accuracy) on data.test or the\n"
+    "fold left out; without a test part the last one on data.valid.\n"
     "    einthoven study configs/finetune.yaml --weights runs/a --out runs/study \\\n"
     "        --set head.labels='[low_lvef]' --set finetune.probe_lr=1e-2 --fractions 0.1,1\n"
     "A head alone wants a larger learning rate than a full run: finetune.probe_lr. The two random modes\n"

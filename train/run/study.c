@@ -99,6 +99,15 @@ static enum ecg_status drop_weights(const struct study *s, const struct work *w)
     return status;
 }
 
+/* Figures of two kinds have no mean. */
+static enum ecg_status check_metric(const struct study *s, const struct study_cell *cell) {
+    const char *metric = study_metric(s);
+    if (metric[0] == 0 || strcmp(metric, cell->figure.metric) == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_DATA,
+                    "its figure is %s, that of the runs before %s (not defined here?)",
+                    cell->figure.metric, metric);
+}
+
 static enum ecg_status run_cell(const struct study *s, struct study_cell *cell, bool *was_done) {
     struct work w = {0};
     enum ecg_status status;
@@ -106,6 +115,7 @@ static enum ecg_status run_cell(const struct study *s, struct study_cell *cell, 
     TRY_OUT(is_done(&w, was_done));
     if (!*was_done) TRY_OUT(train_cell(s, &w));
     TRY_OUT(study_read_figure(w.run, s->has_test, &cell->figure));
+    TRY_OUT(check_metric(s, cell));
     if (!*was_done) TRY_OUT(mark_done(&w));
     TRY_OUT(drop_weights(s, &w));
     cell->done = true;

@@ -24,7 +24,7 @@ struct study_mode {
 
 /* What a run came to. */
 struct study_figure {
-    char metric[96]; /* "macro AUROC", "MAE of age" */
+    char metric[96]; /* "macro_auroc", "mae" */
     double value;
     int64_t records; /* of the training part */
 };
@@ -63,6 +63,8 @@ void study_sets_free(struct study_sets *sets);
 
 /* Reads the figure of a run that has ended well from its own files. */
 enum ecg_status study_read_figure(const char *run, bool has_test, struct study_figure *figure);
+/* The metric of the runs that are done; "" before the first. */
+const char *study_metric(const struct study *s);
 /* OUT/study.csv and OUT/study.json; *json is the latter's text, fresh. */
 enum ecg_status study_write(const struct study *s, char **json);
 void study_print(const struct study *s); /* the table, on stdout */

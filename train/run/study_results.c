@@ -29,27 +29,21 @@ out:
     return status;
 }
 
-/* The first of these that is defined: macro AUROC, the first target's MAE. */
+/* metrics.json names the one figure by which runs are compared (see evaluation.h). */
 static enum ecg_status test_figure(const char *run, struct study_figure *f) {
     struct json *root;
     TRY(read_json(run, "test/metrics.json", &root));
-    const struct json *targets = json_get(root, "targets");
-    double auroc = json_number(json_get(json_get(root, "macro"), "auroc")), mae = NAN;
-    if (targets != NULL && json_size(targets) > 0)
-        mae = json_number(json_get(json_value_at(targets, 0), "mae"));
-    if (!isnan(auroc)) {
-        snprintf(f->metric, sizeof f->metric, "macro AUROC");
-        f->value = auroc;
-    } else if (!isnan(mae)) {
-        snprintf(f->metric, sizeof f->metric, "MAE of %s", json_key_at(targets, 0));
-        f->value = mae;
-    }
+    const struct json *main_metric = json_get(root, "main");
+    const char *name = json_string(json_get(main_metric, "name"));
+    snprintf(f->metric, sizeof f->metric, "%s", name != NULL ? name : "");
+    f->value = json_number(json_get(main_metric, "value"));
     json_free(root);
-    if (f->metric[0] != 0) return ECG_OK;
-    return ecg_fail(ECG_ERR_DATA,
-                    "%s/test/metrics.json: no macro AUROC and no MAE is defined on the test part "
-                    "(a label without a positive or without a negative record there?)",
-                    run);
+    if (f->metric[0] != 0 && !isnan(f->value)) return ECG_OK;
+    return ecg_fail(
+        ECG_ERR_DATA,
+        "%s/test/metrics.json: no figure is defined on the test part (has no label both "
+        "positive and negative records there?)",
+        run);
 }
 
 /* A line of metrics.jsonl; of validations the last one counts. */
@@ -62,7 +56,7 @@ static enum ecg_status read_line(const char *line, size_t n, const char *where,
         double auroc = json_number(json_get(root, "macro_auroc"));
         f->value = isnan(auroc) ? json_number(json_get(root, "loss")) : auroc;
         snprintf(f->metric, sizeof f->metric, "%s",
-                 isnan(auroc) ? "validation loss" : "validation macro AUROC");
+                 isnan(auroc) ? "valid loss" : "valid macro_auroc");
     }
     json_free(root);
     return ECG_OK;
@@ -129,7 +123,7 @@ static struct line line_of(const struct study *s, int fraction, int mode) {
     return l;
 }
 
-static const char *metric_of(const struct study *s) {
+const char *study_metric(const struct study *s) {
     for (int i = 0; i < s->n_cells; i++)
         if (s->cells[i].done) return s->cells[i].figure.metric;
     return "";
@@ -205,7 +199,7 @@ static enum ecg_status make_json(const struct study *s, char **text) {
     json_begin_object(&w);
     put_text(&w, "config", s->o->config);
     put_text(&w, "weights", s->o->weights);
-    put_text(&w, "metric", metric_of(s));
+    put_text(&w, "metric", study_metric(s));
     put_integer(&w, "seeds", s->o->seeds);
     put_integer(&w, "folds", s->o->folds);
     put_modes(&w, s);
@@ -231,7 +225,7 @@ static enum ecg_status write_csv(const struct study *s, const char *path) {
         fprintf(f.stream, ",%d,", c->seed);
         if (c->done) fprintf(f.stream, "%lld", (long long)c->figure.records);
         fputc(',', f.stream);
-        csv_put(f.stream, c->figure.metric);
+        csv_put(f.stream, c->done ? c->figure.metric : "");
         fputc(',', f.stream);
         if (c->done) fprintf(f.stream, "%.17g", c->figure.value);
         fprintf(f.stream, ",%s,", c->run);
@@ -265,7 +259,7 @@ static void print_number(double v) {
 }
 
 void study_print(const struct study *s) {
-    printf("%s%s, %d seed%s%s: mean, sample sd, least and largest over the runs\n", metric_of(s),
+    printf("%s%s, %d seed%s%s: mean, sample sd, least and largest over the runs\n", study_metric(s),
            s->o->folds > 0 ? " on the fold left out"
            : s->has_test   ? " on data.test"
                            : "",
