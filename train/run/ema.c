@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * One more flat array in the parameters' layout, averaged and exchanged where something is trained; elsewhere the two are
- * equal for good. */
+ * One more flat array in the parameters' layout, used where something is trained. */
 #include "train/run/ema.h"
 
 #include <math.h>
@@ -12,12 +11,12 @@
 #define PIECE ((size_t)1 << 20) /* floats on the host at once */
 
 size_t ema_bytes(const struct trainer *t) {
-    return t->config->train.ema > 0 ? t->net.n_params * sizeof(float) : 0;
+    return t->config->train.ema > 0 ? optim_used_bytes(&t->optim) : 0;
 }
 
 enum ecg_status ema_create(struct trainer *t) {
-    size_t bytes = ema_bytes(t);
-    return bytes > 0 ? t->ops->alloc(t->dev, (void **)&t->average, bytes) : ECG_OK;
+    if (ema_bytes(t) == 0) return ECG_OK;
+    return t->ops->alloc(t->dev, (void **)&t->average, t->optim.n * sizeof(float));
 }
 
 /* to = from, and with `exchange` from = what `to` was; n floats. */
@@ -39,9 +38,18 @@ out:
     return status;
 }
 
-enum ecg_status ema_start(struct trainer *t) {
+static enum ecg_status copy_all(struct trainer *t, bool exchange) {
+    const struct optim *o = &t->optim;
     if (t->average == NULL) return ECG_OK;
-    return copy(t, t->average, t->net.params, t->net.n_params, false);
+    for (size_t i = 0; i < o->n_ranges; i++) {
+        size_t at = o->ranges[i].offset;
+        TRY(copy(t, t->average + at, t->net.params + at, o->ranges[i].n, exchange));
+    }
+    return ECG_OK;
+}
+
+enum ecg_status ema_start(struct trainer *t) {
+    return copy_all(t, false);
 }
 
 enum ecg_status ema_update(struct trainer *t) {
@@ -58,10 +66,5 @@ enum ecg_status ema_update(struct trainer *t) {
 }
 
 enum ecg_status ema_swap(struct trainer *t) {
-    const struct optim *o = &t->optim;
-    if (t->average == NULL) return ECG_OK;
-    for (size_t i = 0; i < o->n_ranges; i++)
-        TRY(copy(t, t->average + o->ranges[i].offset, t->net.params + o->ranges[i].offset,
-                 o->ranges[i].n, true));
-    return ECG_OK;
+    return copy_all(t, true);
 }

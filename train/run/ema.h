@@ -13,7 +13,7 @@
 
 struct trainer;
 
-/* Bytes of the average; 0: train.ema is off. t may be planned. All calls below do nothing then. */
+/* Bytes of the average, of what is trained (the rest is never used); 0: train.ema is off. t may be planned. All calls below do nothing then. */
 size_t ema_bytes(const struct trainer *t);
 enum ecg_status ema_create(struct trainer *t); /* t->average; after the optimiser */
 /* The average becomes the network's weights as they are. */

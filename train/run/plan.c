@@ -203,11 +203,18 @@ static int64_t total_steps(const struct plan *p) {
     return p->c.train.epochs == 0 ? p->c.train.steps : 0;
 }
 
+/* Whether the backbone runs once, before the first step (a linear probe). */
+static bool steps_on_embeddings(const struct plan *p) {
+    return p->memory.embeddings > 0 && p->t.net.config.head_only;
+}
+
 static void print_steps(struct plan *p) {
     struct sheet *s = &p->sheet;
     const struct net1d_config *model = &p->t.net.config;
     /* backward is a product for the weights and one for the input, where forward is one */
     double passes = model->head_only ? 1 : model->recompute ? 4 : 3;
+    double macs = passes * (double)net1d_macs(model);
+    if (steps_on_embeddings(p)) macs = 2.0 * net1d_features(model) * model->n_outputs;
     sheet_section(s, "steps");
     sheet_integer(s, "batch", p->c.train.batch_size);
     sheet_integer(s, "at_once", p->micro_batch);
@@ -219,8 +226,7 @@ static void print_steps(struct plan *p) {
         sheet_integer(s, "total", total_steps(p));
     else
         sheet_text(s, "total", NULL);
-    sheet_number(s, "gflop_per_step",
-                 2e-9 * passes * (double)net1d_macs(model) * (double)p->c.train.batch_size);
+    sheet_number(s, "gflop_per_step", 2e-9 * macs * (double)p->c.train.batch_size);
     sheet_end_section(s);
 }
 
@@ -267,7 +273,11 @@ static double validations(const struct plan *p, int64_t steps) {
 static void print_time(struct plan *p) {
     struct sheet *s = &p->sheet;
     const struct trial *r = &p->trial;
-    double step = r->step * (double)p->c.train.batch_size + r->update;
+    bool once = steps_on_embeddings(p);
+    double a_record = once ? r->step - r->forward : r->step;
+    double step = a_record * (double)p->c.train.batch_size + r->update;
+    double embed = p->memory.embeddings > 0 ? r->forward * (double)probe_records(&p->t) : 0;
+    double validate = p->t.has_valid && !once ? r->forward * (double)p->t.valid.n : 0;
     int64_t steps = total_steps(p);
     char text[120];
     sheet_section(s, "time");
@@ -280,12 +290,11 @@ static void print_time(struct plan *p) {
     put_seconds(s, "step", step);
     sheet_number(s, "ecg_per_s", (double)p->c.train.batch_size / step);
     if (p->has_data) put_seconds(s, "epoch", step * (double)p->t.steps_per_epoch);
-    if (p->has_data && p->t.has_valid)
-        put_seconds(s, "validation", r->forward * (double)p->t.valid.n);
+    if (p->has_data && validate > 0) put_seconds(s, "validation", validate);
+    if (p->has_data && embed > 0) put_seconds(s, "embeddings", embed);
     if (steps > 0) {
         double total = step * (double)steps;
-        if (p->has_data && p->t.has_valid)
-            total += r->forward * (double)p->t.valid.n * validations(p, steps);
+        if (p->has_data) total += embed + validate * validations(p, steps);
         put_seconds(s, "total", total);
     }
     snprintf(text, sizeof(text),

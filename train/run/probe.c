@@ -42,12 +42,12 @@ static bool keeps_valid(const struct trainer *t) {
     return t->has_valid && !is_preview(t);
 }
 
-static size_t source_bytes(const struct trainer *t, const struct source *s) {
-    return s->n * (size_t)net1d_features(&t->net.config) * sizeof(float);
+size_t probe_records(const struct trainer *t) {
+    return t->train.n + (keeps_valid(t) ? t->valid.n : 0);
 }
 
 size_t probe_bytes(const struct trainer *t) {
-    return source_bytes(t, &t->train) + (keeps_valid(t) ? source_bytes(t, &t->valid) : 0);
+    return probe_records(t) * (size_t)net1d_features(&t->net.config) * sizeof(float);
 }
 
 static enum ecg_status keep(void *context, size_t first, const struct batch *b, const float *logits,
