@@ -9,21 +9,6 @@
 
 #include "checkpoints/zip.h"
 
-void bytes_put(struct bytes *b, const void *from, size_t n) {
-    if (b->n + n > b->cap) {
-        b->cap = 2 * (b->n + n);
-        b->v = realloc(b->v, b->cap);
-        if (!b->v) abort();
-    }
-    if (n) memcpy(b->v + b->n, from, n);
-    b->n += n;
-}
-
-void bytes_free(struct bytes *b) {
-    free(b->v);
-    *b = (struct bytes){0};
-}
-
 void pickle_put_string(struct bytes *b, const char *text) {
     uint32_t n = (uint32_t)strlen(text);
     BYTES_PUT(b, "X");

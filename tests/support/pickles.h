@@ -6,14 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct bytes {
-    char *v;
-    size_t n, cap;
-};
-void bytes_put(struct bytes *b, const void *from, size_t n);
-void bytes_free(struct bytes *b);
-/* Opcodes as a string literal, zeros included. */
-#define BYTES_PUT(b, literal) bytes_put((b), literal, sizeof(literal) - 1)
+#include "tests/support/bytes.h"
 
 void pickle_put_string(struct bytes *b, const char *text);   /* BINUNICODE */
 void pickle_put_integer(struct bytes *b, int64_t v);         /* LONG1 */
