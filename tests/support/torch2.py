@@ -15,9 +15,9 @@ def counts(lines):
     return tuple(int(w) for w in words[0:6:2])
 
 
-def finish(passed, failed, script):
+def finish(passed, failed, script, skipped=0):
     """Runs the script there, prints the closing line of both, returns the exit code."""
-    python, skipped = os.environ.get(NAME), 0
+    python = os.environ.get(NAME)
     if python:
         print('under %s:' % python, flush=True)
         done = subprocess.run([python, script], stdout=subprocess.PIPE, text=True, env=dict(os.environ, **{NAME: ''}))
@@ -27,9 +27,9 @@ def finish(passed, failed, script):
         if there is None or (done.returncode == 0) != (there[1] == 0):
             print('FAILED  %s: %s, exit %d' % (python, lines[-1], done.returncode))
             there = (0, 1, 0)
-        passed, failed, skipped = passed + there[0], failed + there[1], there[2]
+        passed, failed, skipped = passed + there[0], failed + there[1], skipped + there[2]
     elif python is None:  # not the run under the other one
         print('skipped PyTorch 2 (%s names no interpreter that has it)' % NAME)
-        skipped = 1
+        skipped += 1
     print('%d passed, %d failed, %d skipped' % (passed, failed, skipped))
     return failed != 0
