@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * YAML documents as a tree with line numbers, over libyaml's events. One document a file; aliases,
- * tags, duplicate keys, non-scalar keys, more than 64 levels or 8 MiB are errors (78, with
+ * tags, duplicate keys, non-scalar keys, too many levels or bytes are errors (78, with
  * file:line:column). An empty document is a null. */
 #ifndef CORE_YAML_H
 #define CORE_YAML_H
@@ -13,6 +13,9 @@
 
 /* Hidden: libyaml has a yaml_free of its own, which ours must never stand in for at link time. */
 #pragma GCC visibility push(hidden)
+
+#define YAML_MAX_LEVELS 64
+#define YAML_MAX_BYTES  (8u << 20)
 
 enum yaml_kind { YAML_SCALAR, YAML_LIST, YAML_MAP };
 

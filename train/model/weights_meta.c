@@ -22,15 +22,26 @@
 
 /* ---- the network ---- */
 
+const char *weights_shape_text(char text[WEIGHTS_SHAPE_MAX], const int64_t *shape, int ndim) {
+    size_t at = (size_t)snprintf(text, WEIGHTS_SHAPE_MAX, "[");
+    for (int i = 0; i < ndim; i++)
+        at += (size_t)snprintf(text + at, WEIGHTS_SHAPE_MAX - at, i ? ", %lld" : "%lld",
+                               (long long)shape[i]);
+    snprintf(text + at, WEIGHTS_SHAPE_MAX - at, "]");
+    return text;
+}
+
 /* An extent of a tensor that a Net1D must have. */
 static enum ecg_status extent(const struct safetensors *s, const char *name, int ndim, int axis,
                               int *out) {
+    static const char *const meant[] = {
+        [2] = "[outputs, features]", [3] = "[filters, channels, kernel]"};
+    char found[WEIGHTS_SHAPE_MAX];
     const struct safetensors_entry *e = safetensors_find(s, name);
     if (!e) return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: it holds no tensor %s", s->path, name);
     if (e->ndim != ndim || e->shape[axis] < 1 || e->shape[axis] > INT_MAX)
-        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: tensor %s has %d axes%s, a Net1D's has %d",
-                        s->path, name, e->ndim,
-                        e->ndim == ndim ? ", one of an impossible size" : "", ndim);
+        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: tensor %s is %s, not %s", s->path, name,
+                        weights_shape_text(found, e->shape, e->ndim), meant[ndim]);
     *out = (int)e->shape[axis];
     return ECG_OK;
 }
