@@ -160,21 +160,6 @@ static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B
     return entrance_bwd(net, b, B, pass, go_on, by2 ? &behind1 : NULL, g);
 }
 
-static enum ecg_status head_bwd(struct net1d *net, int B, bool go_on, void *dy) {
-    struct net1d_private *p = net->p;
-    const struct net1d_block *last = &p->blocks[p->n_blocks - 1];
-    int K = p->dense.K, N = p->dense.N;
-    if (trains(p->dense.w, p->dense.b))
-        TRY(net->ops->linear_bwd_w(net->dev, B, K, N, net->features, net->dlogits,
-                                   tensors_grad(net, p->dense.w), tensors_grad(net, p->dense.b),
-                                   p->ws));
-    if (!go_on) return ECG_OK;
-    TRY(net->ops->linear_bwd_x(net->dev, B, K, N, net->dlogits, tensors_value(net, p->dense.w),
-                               p->dfeatures, p->ws));
-    return net->ops->mean_bwd(net->dev, net->config.precision,
-                              (struct ops_blc){B, last->Lout, last->Cout}, p->dfeatures, dy);
-}
-
 static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pass *pass, void *dy) {
     struct net1d_private *p = net->p;
     struct ops_blc s = {B, p->stem.shape.Lout, p->stem.shape.Cout};
@@ -195,7 +180,7 @@ static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_p
     struct net1d_private *p = net->p;
     int lowest = lowest_layer(p);
     void *g[3] = {p->g[0], p->g[1], p->g[2]};
-    TRY(head_bwd(net, B, lowest < p->n_blocks, g[0]));
+    TRY(head_backward(net, B, lowest < p->n_blocks ? g[0] : NULL));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));
         swap(&g[0], &g[2]);

@@ -153,16 +153,6 @@ static enum ecg_status block(struct net1d *net, struct net1d_block *b, int B,
     return fold(net, next, pass, (double)B * b->Lout);
 }
 
-static enum ecg_status head(struct net1d *net, int B) {
-    struct net1d_private *p = net->p;
-    const struct net1d_block *last = &p->blocks[p->n_blocks - 1];
-    struct ops_blc s = {B, last->Lout, last->Cout};
-    TRY(net->ops->mean_fwd(net->dev, net->config.precision, s, last->y, net->features));
-    return net->ops->linear_fwd(net->dev, B, p->dense.K, p->dense.N, net->features,
-                                tensors_value(net, p->dense.w), tensors_value(net, p->dense.b),
-                                net->logits, p->ws);
-}
-
 static enum ecg_status pack_weights(struct net1d *net, const struct net1d_pass *pass) {
     struct net1d_private *p = net->p;
     if (p->is_packed && pass->same_weights) return ECG_OK;
@@ -174,7 +164,7 @@ static enum ecg_status pack_weights(struct net1d *net, const struct net1d_pass *
 static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_pass *pass) {
     TRY(stem(net, B, pass));
     for (int i = 0; i < net->p->n_blocks; i++) TRY(block(net, &net->p->blocks[i], B, pass));
-    return head(net, B);
+    return head_forward(net, B);
 }
 
 static void count_batch(struct net1d *net, const struct net1d_norm *n) {

@@ -31,7 +31,7 @@ struct optim_config {
 /* Consecutive parameters that are treated alike, padding in between included (it is 0 and stays 0). */
 struct optim_range {
     size_t offset, n; /* floats */
-    bool is_head;     /* dense.*: takes lr; else backbone_lr */
+    bool is_head;     /* the head's: takes lr; else backbone_lr */
     bool decays;
     double unit; /* what its parameters are measured in; 1 = nothing */
 };

@@ -131,7 +131,7 @@ static enum ecg_status set_ints(struct conf_ints *to, const int *v, int n) {
     return ECG_OK;
 }
 
-/* Fine-tuning: the weights' shape replaces model.*; dropout and drop_path stay the config's. */
+/* Fine-tuning: the weights' shape replaces model.*; dropout, drop_path and, the head being new, pool stay the config's. */
 static enum ecg_status adopt_model(struct config *c, const struct network *g,
                                    const struct leads *wanted, struct leads *leads) {
     const struct net1d_config *m = &g->model;
