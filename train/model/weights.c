@@ -99,7 +99,7 @@ static enum ecg_status check_all(struct loading *l) {
     for (size_t i = 0; i < l->s->n_entries; i++) {
         const char *name = l->s->entries[i].name;
         if (l->used[i]) continue;
-        if (l->mode == WEIGHTS_BACKBONE && !strncmp(name, "dense.", 6))
+        if (l->mode == WEIGHTS_BACKBONE && net1d_is_head(name))
             l->report.head_replaced = true;
         else
             complain(&l->unexpected, "%.80s", name);

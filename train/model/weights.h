@@ -37,9 +37,9 @@ struct weights_meta {
     double *thresholds;   /* (outputs.n) p >= t is positive; NaN: none for this label; NULL: none at all */
 };
 
-/* The network of a file: leads, widths, blocks, kernel, group width and outputs from the tensors' shapes; batch_norm,
- * dropout, drop_path, stride and length from the metadata, else off, 0, 0, 2 and 0 (= the data decide). No Net1D, or
- * metadata that can't be: ECG_ERR_DATA. */
+/* The network of a file: leads, widths, blocks, kernel, group width and outputs from the tensors' shapes; attention pooling
+ * where there is a pool.weight; batch_norm, dropout, drop_path, stride and length from the metadata, else off, 0, 0, 2 and 0
+ * (= the data decide). No Net1D, or metadata that can't be: ECG_ERR_DATA. */
 enum ecg_status weights_read_config(const struct safetensors *s, struct net1d_config *c);
 
 /* The rest of the metadata; counts that contradict the tensors are ECG_ERR_DATA. */
@@ -50,14 +50,14 @@ void weights_meta_free(struct weights_meta *m); /* idempotent, zeroed is fine */
 
 enum weights_mode {
     WEIGHTS_ALL,     /* every tensor, and no other */
-    WEIGHTS_BACKBONE /* all but dense.*, which the file may hold or not and which stays as it is */
+    WEIGHTS_BACKBONE /* all but the head (net1d_is_head), which the file may hold or not and which stays as it is */
 };
 
 struct weights_report {
     size_t loaded;        /* tensors that the network computes with */
     size_t unused_kept;   /* BN tensors of a network without BN: loaded, to be written out again */
     size_t unused_absent; /* those that the file doesn't hold: they stay 1, 0, 0, 1, 0 */
-    bool head_replaced;   /* WEIGHTS_BACKBONE, and the file holds a dense.* that was left out */
+    bool head_replaced;   /* WEIGHTS_BACKBONE, and the file holds a head that was left out */
 };
 
 /* Loads strictly: a tensor that is missing, has another shape, holds no numbers or NaN, or is not the network's is

@@ -103,11 +103,22 @@ static enum ecg_status read_count(const struct safetensors *s, const struct json
     return ECG_OK;
 }
 
+/* The tensors say it already; a file that says otherwise has lost one, or got one from elsewhere. */
+static enum ecg_status check_pool(const struct safetensors *s, const struct json *v,
+                                  enum net1d_pool pool) {
+    const char *name = v ? json_string(v) : net1d_pool_name(pool);
+    if (name && strcmp(name, net1d_pool_name(pool)) == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_DATA, "%s: metadata %s: pool is %s, and %s tensor pool.weight", s->path,
+                    MODEL, name ? name : "no name",
+                    pool == NET1D_POOL_ATTENTION ? "there is a" : "there is no");
+}
+
 static enum ecg_status read_choices(const struct safetensors *s, const struct json *model,
                                     struct net1d_config *c) {
     const struct json *norm = json_get(model, "batch_norm");
     if (norm && !json_is_bool(norm)) return bad_meta(s, MODEL, "batch_norm must be true or false");
     if (norm) c->batch_norm = json_bool(norm);
+    TRY(check_pool(s, json_get(model, "pool"), c->pool));
     TRY(read_fraction(s, json_get(model, "dropout"), &c->dropout));
     TRY(read_fraction(s, json_get(model, "drop_path"), &c->drop_path));
     TRY(read_count(s, json_get(model, "stride"), 1, &c->stride));
@@ -121,6 +132,7 @@ enum ecg_status weights_read_config(const struct safetensors *s, struct net1d_co
     TRY(extent(s, "first_conv.conv.weight", 3, 2, &c->kernel_size));
     TRY(extent(s, "dense.weight", 2, 0, &c->n_outputs));
     TRY(read_stages(s, c));
+    if (safetensors_find(s, "pool.weight") != NULL) c->pool = NET1D_POOL_ATTENTION;
     struct json *model;
     TRY(model_json(s, &model));
     enum ecg_status status = model ? read_choices(s, model, c) : ECG_OK;
@@ -295,6 +307,8 @@ static enum ecg_status model_text(const struct net1d_config *c, const struct wei
     json_put_number(&w, c->dropout);
     json_put_key(&w, "drop_path");
     json_put_number(&w, c->drop_path);
+    json_put_key(&w, "pool");
+    json_put_string(&w, net1d_pool_name(c->pool));
     json_end_object(&w);
     return json_writer_take(&w, text);
 }

@@ -65,6 +65,9 @@ const struct conf_option config_options[] = {
     OPTION(model.drop_path, CONF_NUMBER, "0", NULL, 0, 0.99,
            "stochastic depth: rate of the last block, growing linearly from 0"),
     OPTION(
+        model.pool, CONF_CHOICE, "mean", NET1D_POOL_CHOICES, 0, 0,
+        "the last block's output over time: its mean (official), or weighted by a learned attention, a part of the head"),
+    OPTION(
         data.train, CONF_NODE, "null", NULL, 0, 0,
         "data set to train on: DIR, {path: DIR, fold: 1-8} or {path: DIR, part: [0, 0.8]}; part [0.8, 0.2] wraps around"),
     OPTION(
@@ -257,6 +260,7 @@ enum ecg_status config_model(const struct config *c, int n_leads, int length, in
                                    .batch_norm = c->model.batch_norm,
                                    .dropout = c->model.dropout,
                                    .drop_path = c->model.drop_path,
+                                   .pool = (enum net1d_pool)c->model.pool,
                                    .n_outputs = n_outputs,
                                    .precision = (enum ops_dtype)c->train.precision,
                                    .recompute = c->train.recompute};

@@ -54,6 +54,7 @@ struct config {
         struct conf_ints filters, blocks;
         bool batch_norm;
         double dropout, drop_path;
+        int pool; /* enum net1d_pool */
     } model;
     struct {
         struct yaml_node *train, *valid, *test;

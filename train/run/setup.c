@@ -205,7 +205,7 @@ static enum ecg_status other_leads(const struct network *g, const struct leads *
     return status;
 }
 
-/* Fine-tuning: the weights' shape replaces model.*; dropout and drop_path stay the config's. */
+/* Fine-tuning: the weights' shape replaces model.*; dropout, drop_path and, the head being new, pool stay the config's. */
 static enum ecg_status adopt_model(struct config *c, const struct network *g,
                                    const struct leads *wanted, struct leads *leads) {
     const struct net1d_config *m = &g->model;
