@@ -51,13 +51,13 @@ SOAKS   := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_*.c)
 
 # The MPI backend is a plug-in (train/comm/mpi), built where there is an MPI to build it with; MPICC: another compiler.
 MPICC    ?= mpicc
-HAVE_MPI := $(shell command -v $(MPICC) 2>/dev/null)
+HAVE_MPI := $(shell printf '\043include <mpi.h>\n' | $(MPICC) -E -x c - >/dev/null 2>&1 && echo found)
 MPI_SRC  := train/comm/mpi/wire_mpi.c
 
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
 # What shares memory between threads, small enough for the thread sanitizer.
-TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run%,$(notdir $(TESTS)))
+TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run% test_comm,$(notdir $(TESTS)))
 
 ifeq ($(V),0)
 say = @printf '  %-3s %s\n' $(1) $(2);

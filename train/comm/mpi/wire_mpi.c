@@ -3,7 +3,10 @@
  * the MPI library's. It finds ecg_fail and the like in the program that opens it (kernels/exports.ld).
  * MPI moves bytes only while it is called: progress tests, for a short time without a pause, then with pauses, so that the
  * cores stay with those who compute. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wundef" /* some vendors' header */
 #include <mpi.h>
+#pragma GCC diagnostic pop
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
