@@ -17,6 +17,7 @@ static struct {
     const struct ops *ops;
     cuda_plugin_report_fn *report;
     const struct cuda_bench *bench;
+    const struct cuda_comm *comm;
     char path[PATH_MAX];
 } plugin = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -44,9 +45,14 @@ static enum ecg_status take_symbols(void *handle, const char *path) {
         void *p;
         cuda_plugin_bench_fn *fn;
     } bench;
+    union {
+        void *p;
+        cuda_plugin_comm_fn *fn;
+    } comm;
     TRY(plugin_symbol(&file, handle, path, "einthoven_cuda_ops", &ops.p));
     TRY(plugin_symbol(&file, handle, path, "einthoven_cuda_report", &report.p));
     TRY(plugin_symbol(&file, handle, path, "einthoven_cuda_bench", &bench.p));
+    TRY(plugin_symbol(&file, handle, path, "einthoven_cuda_comm", &comm.p));
     plugin.ops = ops.fn(CUDA_PLUGIN_CONTRACT);
     if (plugin.ops == NULL)
         return ecg_fail(ECG_ERR_FAIL,
@@ -55,6 +61,7 @@ static enum ecg_status take_symbols(void *handle, const char *path) {
                         path, CUDA_PLUGIN_CONTRACT);
     plugin.report = report.fn;
     plugin.bench = bench.fn();
+    plugin.comm = comm.fn();
     return ECG_OK;
 }
 
@@ -110,5 +117,11 @@ enum ecg_status ops_cuda_report(struct cuda_report *report, const char **path) {
 enum ecg_status ops_cuda_bench(const struct cuda_bench **bench) {
     TRY(find_cuda());
     *bench = plugin.bench;
+    return ECG_OK;
+}
+
+enum ecg_status ops_cuda_comm(const struct cuda_comm **comm) {
+    TRY(find_cuda());
+    *comm = plugin.comm;
     return ECG_OK;
 }

@@ -25,49 +25,10 @@
 
 /* ---- who am I ---- */
 
-static const char *const launch_variables[] = {"OMPI_COMM_WORLD_RANK",
-                                               "OMPI_COMM_WORLD_SIZE",
-                                               "OMPI_COMM_WORLD_LOCAL_RANK",
-                                               "OMPI_COMM_WORLD_LOCAL_SIZE",
-                                               "OMPI_MCA_ess_base_jobid",
-                                               "SLURM_PROCID",
-                                               "SLURM_STEP_NUM_TASKS",
-                                               "SLURM_LOCALID",
-                                               "SLURM_NTASKS",
-                                               "SLURM_JOB_ID",
-                                               "SLURM_STEP_ID",
-                                               "SLURM_STEP_NODELIST",
-                                               "SLURM_JOB_NODELIST",
-                                               "RANK",
-                                               "WORLD_SIZE",
-                                               "LOCAL_RANK",
-                                               "MASTER_ADDR",
-                                               "MASTER_PORT",
-                                               "TORCHELASTIC_RUN_ID",
-                                               "TORCHELASTIC_USE_AGENT_STORE",
-                                               "PMI_RANK",
-                                               "PMI_SIZE",
-                                               "PMIX_RANK",
-                                               "EINTHOVEN_COMM_TOKEN"};
-
-/* The environment of a launch, and no other's: "RANK=0 WORLD_SIZE=2". */
-static void launch(const char *variables) {
-    char text[1000], *rest = text, *one;
-    for (size_t i = 0; i < sizeof launch_variables / sizeof *launch_variables; i++)
-        unsetenv(launch_variables[i]);
-    snprintf(text, sizeof text, "%s", variables);
-    while ((one = strsep(&rest, " ")) != NULL) {
-        char *value = strchr(one, '=');
-        if (value == NULL) continue;
-        *value++ = '\0';
-        setenv(one, value, 1);
-    }
-}
-
 static bool is_world(const char *variables, const char *source, int rank, int size, int local,
                      const char *host) {
     struct comm_world w;
-    launch(variables);
+    ranks_launch(variables);
     if (!CHECK_OK(world_find(&w))) return false;
     const bool same = w.rank == rank && w.size == size && w.local_rank == local &&
                       strcmp(w.source, source) == 0 && strcmp(w.host, host) == 0;
@@ -102,19 +63,19 @@ static void world_from_every_launcher(void) {
 
 static void ports_and_tokens(void) {
     struct comm_world a, b;
-    launch("RANK=0 WORLD_SIZE=2 MASTER_PORT=1234 EINTHOVEN_COMM_TOKEN=secret");
+    ranks_launch("RANK=0 WORLD_SIZE=2 MASTER_PORT=1234 EINTHOVEN_COMM_TOKEN=secret");
     CHECK(world_find(&a) == ECG_OK && a.port == 1234 && strcmp(a.token, "secret") == 0);
-    launch("RANK=0 WORLD_SIZE=2");
+    ranks_launch("RANK=0 WORLD_SIZE=2");
     CHECK(world_find(&a) == ECG_OK && a.port == 29500);
-    launch("RANK=0 WORLD_SIZE=2 MASTER_PORT=1234 TORCHELASTIC_RUN_ID=a "
-           "TORCHELASTIC_USE_AGENT_STORE=True");
+    ranks_launch("RANK=0 WORLD_SIZE=2 MASTER_PORT=1234 TORCHELASTIC_RUN_ID=a "
+                 "TORCHELASTIC_USE_AGENT_STORE=True");
     CHECK(world_find(&a) == ECG_OK && a.port != 1234); /* torchrun listens there itself */
-    launch("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=77 SLURM_STEP_ID=0");
+    ranks_launch("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=77 SLURM_STEP_ID=0");
     CHECK_OK(world_find(&a));
-    launch("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=77 SLURM_STEP_ID=0");
+    ranks_launch("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=77 SLURM_STEP_ID=0");
     CHECK_OK(world_find(&b));
     CHECK(a.port == b.port && strcmp(a.token, b.token) == 0 && a.port >= 20000 && a.port < 32000);
-    launch("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=78 SLURM_STEP_ID=0");
+    ranks_launch("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2 SLURM_JOB_ID=78 SLURM_STEP_ID=0");
     CHECK_OK(world_find(&b));
     CHECK(a.port != b.port && strcmp(a.token, b.token) != 0);
 }
@@ -138,10 +99,10 @@ static void broken_launches(void) {
     };
     struct comm_world w;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        launch(cases[i][0]);
+        ranks_launch(cases[i][0]);
         CHECK_FAILS(world_find(&w), ECG_ERR_FAIL, cases[i][1]);
     }
-    launch("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=4");
+    ranks_launch("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=4");
     CHECK_OK(world_find(&w));
     CHECK_OK(world_check_mpi(&w, 1, 4));
     CHECK_FAILS(world_check_mpi(&w, 0, 1), ECG_ERR_FAIL, "MPI says rank 0 of 1");
@@ -212,95 +173,41 @@ static void siphash_known_answer(void) {
 
 /* ---- processes ---- */
 
-#define MAX_RANKS 8
-
-struct group {
-    int size;
-    pid_t pids[MAX_RANKS];
-    int codes[MAX_RANKS];        /* exit code; 128 + signal; -1: still there */
-    double ended[MAX_RANKS];     /* seconds after the start */
-    char errors[MAX_RANKS][256]; /* files */
+struct task {
+    const char *name;
+    int victim;
 };
 
-static int next_port(void) {
-    static int port;
-    if (port == 0) port = 12000 + (int)(getpid() % 6000);
-    return port++;
+static int run_task(void *context) {
+    const struct task *t = context;
+    return ranks_run(t->name, t->victim, "tcp");
 }
 
-/* `size` ranks by RANK and WORLD_SIZE, each with its stderr in a file. */
-static void start_group(struct group *g, int size, const char *task, int victim) {
-    const int port = next_port();
-    *g = (struct group){.size = size};
-    fflush(NULL);
-    for (int r = 0; r < size; r++) {
-        snprintf(g->errors[r], sizeof g->errors[r], "%s/%s-%d", check_tmp(), task, r);
-        g->codes[r] = -1;
-        g->pids[r] = fork();
-        if (g->pids[r] != 0) continue;
-        char variables[200];
-        snprintf(variables, sizeof variables,
-                 "RANK=%d WORLD_SIZE=%d MASTER_ADDR=localhost MASTER_PORT=%d", r, size, port);
-        launch(variables);
-        if (freopen(g->errors[r], "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL)
-            _exit(99);
-        _exit(ranks_run(task, victim, "tcp"));
-    }
-}
-
-/* Waits until all but `except` have ended, `seconds` at most, and kills who is left. */
-static void wait_group(struct group *g, int except, double seconds) {
-    const double start = log_clock();
-    int left = g->size - (except >= 0);
-    while (left > 0 && log_clock() - start < seconds) {
-        const struct timespec pause = {0, 5000000};
-        for (int r = 0; r < g->size; r++) {
-            int status;
-            if (g->codes[r] >= 0 || waitpid(g->pids[r], &status, WNOHANG) != g->pids[r]) continue;
-            g->codes[r] = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-            g->ended[r] = log_clock() - start;
-            left -= r != except;
-        }
-        nanosleep(&pause, NULL);
-    }
-    for (int r = 0; r < g->size; r++) {
-        if (g->codes[r] >= 0) continue;
-        kill(g->pids[r], SIGKILL);
-        waitpid(g->pids[r], NULL, 0);
-    }
-}
-
-static bool file_says(const char *path, const char *text) {
-    char buffer[8192];
-    FILE *f = fopen(path, "r");
-    if (f == NULL) return false;
-    buffer[fread(buffer, 1, sizeof buffer - 1, f)] = '\0';
-    fclose(f);
-    if (strstr(buffer, text) != NULL) return true;
-    printf("        \"%s\" is not in: %s\n", text, buffer);
-    return false;
+static void start_task(struct ranks_group *g, int size, const char *name, int victim) {
+    struct task t = {name, victim};
+    ranks_start(g, size, name, run_task, &t);
 }
 
 static void all_operations(void) {
     for (int size = 1; size <= 5; size += size == 3 ? 2 : 1) {
-        struct group g;
-        start_group(&g, size, "sums", -1);
-        wait_group(&g, -1, 120);
+        struct ranks_group g;
+        start_task(&g, size, "sums", -1);
+        ranks_wait(&g, -1, 120);
         for (int r = 0; r < size; r++)
-            if (!CHECK(g.codes[r] == 0)) file_says(g.errors[r], "nothing");
+            if (!CHECK(g.codes[r] == 0)) ranks_said(&g, r, "no word");
     }
 }
 
 /* The victim of `size` ranks does `task`: every other ends with exit 1, says `text`, within `seconds`. */
 static void broken_by(const char *task, int size, int victim, const char *text, double seconds) {
-    struct group g;
-    start_group(&g, size, task, victim);
-    wait_group(&g, victim, 60);
+    struct ranks_group g;
+    start_task(&g, size, task, victim);
+    ranks_wait(&g, victim, 60);
     double last = 0;
     for (int r = 0; r < size; r++) {
         if (r == victim) continue;
         CHECK(g.codes[r] == 1);
-        CHECK(file_says(g.errors[r], text));
+        CHECK(ranks_said(&g, r, text));
         if (g.ended[r] > last) last = g.ended[r];
     }
     CHECK(last <= seconds);
@@ -333,23 +240,23 @@ static void ranks_out_of_step(void) {
 
 /* A rank that never comes is named. */
 static void missing_rank(void) {
-    struct group g;
+    struct ranks_group g;
     setenv("EINTHOVEN_COMM_START", "1", 1);
-    g = (struct group){.size = 1, .codes = {-1}};
+    g = (struct ranks_group){.size = 1, .codes = {-1}};
     fflush(NULL);
     snprintf(g.errors[0], sizeof g.errors[0], "%s/missing", check_tmp());
     char variables[100];
-    snprintf(variables, sizeof variables, "RANK=0 WORLD_SIZE=3 MASTER_PORT=%d", next_port());
+    snprintf(variables, sizeof variables, "RANK=0 WORLD_SIZE=3 MASTER_PORT=%d", ranks_port());
     g.pids[0] = fork();
     if (g.pids[0] == 0) {
-        launch(variables);
+        ranks_launch(variables);
         if (freopen(g.errors[0], "w", stderr) == NULL) _exit(99);
         _exit(ranks_run("sums", -1, "tcp"));
     }
-    wait_group(&g, -1, 20);
+    ranks_wait(&g, -1, 20);
     CHECK(g.codes[0] == 1);
-    CHECK(file_says(g.errors[0],
-                    "2 of 3 ranks did not come to rank 0 in time, the first of them rank 1"));
+    CHECK(
+        ranks_said(&g, 0, "2 of 3 ranks did not come to rank 0 in time, the first of them rank 1"));
     unsetenv("EINTHOVEN_COMM_START");
 }
 
@@ -416,8 +323,8 @@ static void strangers_at_the_gate(void) {
 
 /* Two processes as the same rank: the whole launch stops, and says why. */
 static void one_rank_twice(void) {
-    struct group g = {.size = 3, .codes = {-1, -1, -1}};
-    const int port = next_port();
+    struct ranks_group g = {.size = 3, .codes = {-1, -1, -1}};
+    const int port = ranks_port();
     setenv("EINTHOVEN_COMM_START", "2", 1);
     fflush(NULL);
     for (int i = 0; i < 3; i++) {
@@ -427,13 +334,13 @@ static void one_rank_twice(void) {
                  "RANK=%d WORLD_SIZE=3 MASTER_ADDR=127.0.0.1 MASTER_PORT=%d", i > 0, port);
         g.pids[i] = fork();
         if (g.pids[i] != 0) continue;
-        launch(variables);
+        ranks_launch(variables);
         if (freopen(g.errors[i], "w", stderr) == NULL) _exit(99);
         _exit(ranks_run("sums", -1, "tcp"));
     }
-    wait_group(&g, -1, 30);
+    ranks_wait(&g, -1, 30);
     for (int i = 0; i < 3; i++) CHECK(g.codes[i] == 1);
-    CHECK(file_says(g.errors[0], "comes as rank 1 of 3, which is there already"));
+    CHECK(ranks_said(&g, 0, "comes as rank 1 of 3, which is there already"));
     unsetenv("EINTHOVEN_COMM_START");
 }
 
@@ -445,7 +352,7 @@ int main(int argc, char **argv) {
     CASE(broken_launches);
     CASE(node_lists);
     CASE(siphash_known_answer);
-    launch("");
+    ranks_launch("");
     CASE(strangers_at_the_gate);
     CASE(all_operations);
     CASE(dead_ranks);

@@ -5,7 +5,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . tests/support/shell.inc
-ranks=${EINTHOVEN_TESTS:-build/obj/tests}/test_comm
+ranks=${EINTHOVEN_TESTS:?is set by scripts/run_tests.sh}/test_comm
 plugin=$PWD/build/libeinthoven_mpi.so
 unset "${!SLURM_@}" "${!OMPI_@}" "${!PMI@}" RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT
 

@@ -7,11 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "core/log.h"
-#include "core/rng.h"
+#include "tests/support/check.h"
 #include "train/comm/comm.h"
 
 #define N_BUCKETS 9
@@ -188,4 +189,102 @@ int ranks_run(const char *task, int victim, const char *backend) {
     status = comm_close(c, status);
     if (status != ECG_OK) log_error("%s", ecg_message());
     return ecg_exit_code(status);
+}
+
+/* ---- processes of a test ---- */
+
+static const char *const launch_variables[] = {"OMPI_COMM_WORLD_RANK",
+                                               "OMPI_COMM_WORLD_SIZE",
+                                               "OMPI_COMM_WORLD_LOCAL_RANK",
+                                               "OMPI_COMM_WORLD_LOCAL_SIZE",
+                                               "OMPI_MCA_ess_base_jobid",
+                                               "SLURM_PROCID",
+                                               "SLURM_STEP_NUM_TASKS",
+                                               "SLURM_LOCALID",
+                                               "SLURM_NTASKS",
+                                               "SLURM_JOB_ID",
+                                               "SLURM_STEP_ID",
+                                               "SLURM_STEP_NODELIST",
+                                               "SLURM_JOB_NODELIST",
+                                               "RANK",
+                                               "WORLD_SIZE",
+                                               "LOCAL_RANK",
+                                               "MASTER_ADDR",
+                                               "MASTER_PORT",
+                                               "TORCHELASTIC_RUN_ID",
+                                               "TORCHELASTIC_USE_AGENT_STORE",
+                                               "PMI_RANK",
+                                               "PMI_SIZE",
+                                               "PMIX_RANK",
+                                               "EINTHOVEN_COMM_TOKEN"};
+
+void ranks_launch(const char *variables) {
+    char text[1000], *rest = text, *one;
+    for (size_t i = 0; i < sizeof launch_variables / sizeof *launch_variables; i++)
+        unsetenv(launch_variables[i]);
+    snprintf(text, sizeof text, "%s", variables);
+    while ((one = strsep(&rest, " ")) != NULL) {
+        char *value = strchr(one, '=');
+        if (value == NULL) continue;
+        *value++ = '\0';
+        setenv(one, value, 1);
+    }
+}
+
+int ranks_port(void) {
+    static int port;
+    if (port == 0) port = 12000 + (int)(getpid() % 6000);
+    return port++;
+}
+
+void ranks_start(struct ranks_group *g, int size, const char *name, int (*fn)(void *),
+                 void *context) {
+    const int port = ranks_port();
+    *g = (struct ranks_group){.size = size};
+    fflush(NULL);
+    for (int r = 0; r < size; r++) {
+        snprintf(g->errors[r], sizeof g->errors[r], "%s/%s-%d", check_tmp(), name, r);
+        g->codes[r] = -1;
+        g->pids[r] = fork();
+        if (g->pids[r] != 0) continue;
+        char variables[200];
+        snprintf(variables, sizeof variables,
+                 "RANK=%d WORLD_SIZE=%d MASTER_ADDR=localhost MASTER_PORT=%d", r, size, port);
+        ranks_launch(variables);
+        if (freopen(g->errors[r], "w", stderr) == NULL || freopen("/dev/null", "w", stdout) == NULL)
+            _exit(99);
+        _exit(fn(context));
+    }
+}
+
+void ranks_wait(struct ranks_group *g, int except, double seconds) {
+    const double start = log_clock();
+    int left = g->size - (except >= 0);
+    while (left > 0 && log_clock() - start < seconds) {
+        const struct timespec pause = {0, 5000000};
+        for (int r = 0; r < g->size; r++) {
+            int status;
+            if (g->codes[r] >= 0 || waitpid(g->pids[r], &status, WNOHANG) != g->pids[r]) continue;
+            g->codes[r] = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            g->ended[r] = log_clock() - start;
+            left -= r != except;
+        }
+        nanosleep(&pause, NULL);
+    }
+    for (int r = 0; r < g->size; r++) {
+        if (g->codes[r] >= 0) continue;
+        kill(g->pids[r], SIGKILL);
+        waitpid(g->pids[r], NULL, 0);
+    }
+}
+
+bool ranks_said(const struct ranks_group *g, int r, const char *text) {
+    char buffer[8192];
+    FILE *f = fopen(g->errors[r], "r");
+    if (f == NULL) return false;
+    buffer[fread(buffer, 1, sizeof buffer - 1, f)] = '\0';
+    fclose(f);
+    if (strstr(buffer, text) != NULL) return true;
+    printf("        \"%s\" is not in: %s\n", text, buffer);
+    return false;
 }

@@ -360,6 +360,10 @@ enum ecg_status comm_close(struct comm *c, enum ecg_status status) {
     return status;
 }
 
+double comm_start_seconds(const struct comm *c) {
+    return c->options.start;
+}
+
 int comm_rank(const struct comm *c) {
     return c->world.rank;
 }
@@ -479,4 +483,8 @@ uint64_t comm_bytes_sent(struct comm *c) {
     const uint64_t bytes = c->bytes_sent;
     pthread_mutex_unlock(&c->lock);
     return bytes;
+}
+
+void comm_on_failure(struct comm *c, void (*fn)(void *context), void *context) {
+    if (c->started) watch_on_failure(c->watch, fn, context);
 }

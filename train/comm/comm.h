@@ -44,6 +44,7 @@ enum ecg_status comm_open(struct comm **out, const struct comm_options *options)
  * message stays. Frees c. */
 enum ecg_status comm_close(struct comm *c, enum ecg_status status);
 
+double comm_start_seconds(const struct comm *c); /* options.start */
 int comm_rank(const struct comm *c);
 int comm_size(const struct comm *c);
 int comm_local_rank(const struct comm *c); /* among the ranks of this node, from 0: the number of its GPU */
@@ -81,6 +82,9 @@ enum ecg_status comm_barrier(struct comm *c);
 
 /* Whether another rank failed, for loops that use no operation for long. ECG_OK or the failure. */
 enum ecg_status comm_check(struct comm *c);
+/* Calls fn(context) once when a rank fails, in a thread of the communicator's: it ends what would wait for that rank by other
+ * means (NCCL). NULL: no more. */
+void comm_on_failure(struct comm *c, void (*fn)(void *context), void *context);
 /* Payload bytes that this rank has sent: a sum of n floats is 2 (size - 1) / size of 4 n, to a slice's rounding. */
 uint64_t comm_bytes_sent(struct comm *c);
 

@@ -56,8 +56,11 @@ struct watch {
     bool started;
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    pthread_t caller; /* of on_failure */
     /* under the lock */
-    bool failed, told, closing;
+    bool failed, told, closing, calling;
+    void (*on_failure)(void *);
+    void *context;
     int culprit;
     double failed_at;
     char text[TEXT_BYTES];
@@ -73,6 +76,18 @@ static void send_frame(struct watch *w, int peer, enum kind kind, int culprit, c
     if (n >= 0 && n < (ssize_t)sizeof(f)) shutdown(l->fd, SHUT_WR);
 }
 
+static void *call_on_failure(void *context) {
+    struct watch *w = context;
+    w->on_failure(w->context);
+    return NULL;
+}
+
+/* Under the lock. A thread of its own, since what it calls may hang, and this one must not. */
+static void call_if_failed(struct watch *w) {
+    if (w->failed && w->on_failure != NULL && !w->calling)
+        w->calling = pthread_create(&w->caller, NULL, call_on_failure, w) == 0;
+}
+
 /* The first verdict stands. */
 static void judge(struct watch *w, int culprit, const char *text) {
     pthread_mutex_lock(&w->lock);
@@ -82,6 +97,7 @@ static void judge(struct watch *w, int culprit, const char *text) {
         w->failed_at = log_clock();
         snprintf(w->text, sizeof(w->text), "%s", text);
         pthread_cond_broadcast(&w->changed);
+        call_if_failed(w);
     }
     pthread_mutex_unlock(&w->lock);
 }
@@ -173,6 +189,23 @@ static void act_on_failure(struct watch *w, double now) {
     if (!end) return;
     log_error("rank %d: %s; this rank did not end by itself and is ended", w->rank, text);
     _exit(ecg_exit_code(ECG_ERR_FAIL));
+}
+
+void watch_on_failure(struct watch *w, void (*fn)(void *), void *context) {
+    pthread_mutex_lock(&w->lock);
+    const bool calling = w->calling;
+    if (fn != NULL) {
+        w->on_failure = fn;
+        w->context = context;
+        call_if_failed(w);
+    } else if (!calling) {
+        w->on_failure = NULL;
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (fn != NULL || !calling) return;
+    pthread_join(w->caller, NULL);
+    w->on_failure = NULL;
+    w->calling = false;
 }
 
 static bool is_closing(struct watch *w) {
@@ -346,6 +379,7 @@ static void say_goodbye(struct watch *w) {
 
 void watch_close(struct watch *w) {
     if (w == NULL) return;
+    watch_on_failure(w, NULL, NULL);
     if (w->started) {
         pthread_mutex_lock(&w->lock);
         w->closing = true;

@@ -35,6 +35,9 @@ void watch_accuse(struct watch *w, int culprit, const char *text);
 /* This rank stops, and says why: all ranks fail with its number and reason. */
 void watch_abort(struct watch *w, const char *reason);
 
+/* Calls fn once when a verdict falls (at once, if it has), in a thread of its own. NULL: no more, and waits for a call under way. */
+void watch_on_failure(struct watch *w, void (*fn)(void *), void *context);
+
 /* Says goodbye, ends the thread and frees. NULL is fine. */
 void watch_close(struct watch *w);
 
