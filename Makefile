@@ -50,16 +50,21 @@ TESTS   := $(TEST_SRC:tests/%.c=$(OBJ)/tests/%)
 SOAKS   := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_cuda_*.c)))
 FUZZERS := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_fuzz_*.c)))
 
+# The MPI backend is a plug-in (train/comm/mpi), built where there is an MPI to build it with; MPICC: another compiler.
+MPICC    ?= mpicc
+HAVE_MPI := $(shell printf '\043include <mpi.h>\n' | $(MPICC) -E -x c - >/dev/null 2>&1 && echo found)
+MPI_SRC  := train/comm/mpi/wire_mpi.c
+
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
 # What shares memory between threads, small enough for the thread sanitizer.
-TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run%,$(notdir $(TESTS)))
+TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run% test_comm,$(notdir $(TESTS)))
 
 ifeq ($(V),0)
 say = @printf '  %-3s %s\n' $(1) $(2);
 endif
 
-all: $(BUILD)/einthoven
+all: $(BUILD)/einthoven $(if $(HAVE_MPI),$(BUILD)/libeinthoven_mpi.so)
 
 # Compared, not dated: a binary built with other flags in between may be the newer file.
 $(BUILD)/einthoven: $(OBJ)/einthoven always
@@ -67,6 +72,16 @@ $(BUILD)/einthoven: $(OBJ)/einthoven always
 
 $(OBJ)/einthoven: $(OBJ)/$(MAIN:.c=.o) $(LIB)
 	$(call say,LD,$@)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+mpi: $(BUILD)/libeinthoven_mpi.so
+
+$(BUILD)/libeinthoven_mpi.so: $(OBJ)/libeinthoven_mpi.so always
+	@cmp -s $< $@ || { cp -f $< $@.tmp && mv -f $@.tmp $@; }
+
+$(OBJ)/libeinthoven_mpi.so: $(MPI_SRC) train/comm/wire.h core/status.h Makefile
+	@test -n '$(HAVE_MPI)' || { echo 'make mpi: no $(MPICC); install libopenmpi-dev or load a module, or set MPICC' >&2; exit 1; }
+	@mkdir -p $(@D)
+	$(call say,MPI,$@)OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -shared -o $@ $(MPI_SRC)
 
 $(LIB): $(LIB_OBJ) $(OBJ)/members
 	$(call say,AR,$@)rm -f $@ && $(AR) rcs $@ $(LIB_OBJ)
@@ -167,6 +182,9 @@ install: all
 	if test -e $(BUILD)/libeinthoven_cuda.so; then \
 	    install -d $(DESTDIR)$(PREFIX)/lib/einthoven && \
 	    install -m 755 $(BUILD)/libeinthoven_cuda.so $(DESTDIR)$(PREFIX)/lib/einthoven/; fi
+	if test -e $(BUILD)/libeinthoven_mpi.so; then \
+	    install -d $(DESTDIR)$(PREFIX)/lib/einthoven && \
+	    install -m 755 $(BUILD)/libeinthoven_mpi.so $(DESTDIR)$(PREFIX)/lib/einthoven/; fi
 	install -m 644 $(wildcard configs/*.yaml) $(DESTDIR)$(PREFIX)/share/einthoven/configs
 	install -m 644 $(wildcard configs/maps/*) $(DESTDIR)$(PREFIX)/share/einthoven/configs/maps
 	install -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/einthoven/LICENSE
@@ -183,6 +201,7 @@ help:
 	@echo 'make bench        figures of this machine'
 	@echo 'make bench-readme the same into README.md; BENCH_TORCH=FILES of scripts/bench_torch.py --json'
 	@echo 'make asan, tsan   the C and command line tests under the address and undefined-behaviour, the thread sanitizer'
+	@echo 'make mpi          build/libeinthoven_mpi.so by mpicc (make does it where there is one); MPICC'
 	@echo 'make cuda         build/libeinthoven_cuda.so by nvcc; CUDA_ARCHS="80 90 100", CUDART=static|shared, NVCC'
 	@echo 'make cuda-report  registers, shared memory, spills, occupancy and tensor-core instructions of every kernel'
 	@echo 'make emu          build/emu/einthoven with the CUDA backend emulated; EMU_MODE=plain|count|asan|tsan'
@@ -194,7 +213,7 @@ help:
 
 include kernels/cuda/cuda.mk
 
-.PHONY: all always packages tests test run-tests soak run-soak fuzzers fuzzers-sanitized asan tsan run-sanitized demo bench bench-readme format \
+.PHONY: all always mpi packages tests test run-tests soak run-soak fuzzers fuzzers-sanitized asan tsan run-sanitized demo bench bench-readme format \
         check-format install clean help
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

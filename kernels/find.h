@@ -16,6 +16,8 @@ extern "C" {
 enum ecg_status ops_cuda_report(struct cuda_report *report, const char **path);
 /* Opens the plug-in for what bench measures. */
 enum ecg_status ops_cuda_bench(const struct cuda_bench **bench);
+/* Opens the plug-in for sums over several GPUs. */
+enum ecg_status ops_cuda_comm(const struct cuda_comm **comm);
 
 #ifdef __cplusplus
 }

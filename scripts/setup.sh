@@ -12,7 +12,7 @@ case ${1:-} in
 '') ;;
 test)
     packages+=(g++ clang-format ca-certificates python3 python3-venv python3-numpy python3-scipy python3-h5py
-        python3-sklearn python3-torch)
+        python3-sklearn python3-torch libopenmpi-dev openmpi-bin procps shellcheck)
     ;;
 *)
     echo "setup: unknown argument $1 (nothing or test)" >&2

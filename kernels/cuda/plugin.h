@@ -98,6 +98,31 @@ struct cuda_bench {
     enum ecg_status (*profile_stop)(struct ops_dev *dev, struct cuda_profile *profile);
 };
 
+/* Sums over the GPUs of several processes, by NCCL. The order of NCCL's sums depends on the number of ranks, how the GPUs are connected
+ * and NCCL's version and settings, not on time: the same bits from run to run on the same machine. */
+#define CUDA_COMM_ID_BYTES 128
+struct cuda_sums;
+struct cuda_comm {
+    /* Rank 0 makes the id, and brings it to all. */
+    enum ecg_status (*id)(char id[CUDA_COMM_ID_BYTES]);
+    /* All ranks meet, within `seconds`; each has a GPU of its own. */
+    enum ecg_status (*open)(struct cuda_sums **out, struct ops_dev *dev, const char *id, int rank, int size,
+                            double seconds);
+    /* x (n), in the device's memory, = its sum over the ranks: after all that dev has been given so far, beside what it is given
+     * from now on. x is untouched until join. */
+    enum ecg_status (*start)(struct cuda_sums *s, float *x, size_t n);
+    /* What dev is given from now on comes after all sums that were started. The host waits for nothing. */
+    enum ecg_status (*join)(struct cuda_sums *s);
+    /* Whether NCCL found a failure meanwhile. */
+    enum ecg_status (*check)(struct cuda_sums *s);
+    /* Ends all sums that are under way, from any thread; their results are undefined and later calls fail. */
+    void (*abort)(struct cuda_sums *s);
+    void (*close)(struct cuda_sums *s, int failed); /* `failed`: waits for nobody. NULL is fine */
+};
+
+const struct cuda_comm *einthoven_cuda_comm(void);
+typedef const struct cuda_comm *cuda_plugin_comm_fn(void);
+
 const struct cuda_bench *einthoven_cuda_bench(void);
 typedef const struct cuda_bench *cuda_plugin_bench_fn(void);
 

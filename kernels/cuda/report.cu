@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "kernels/cuda/plugin.h"
+#include "kernels/cuda/sums.h"
 #include "kernels/cuda/vendor.h"
 
 /* The oldest compute capability that the kernels are built for. */
@@ -21,7 +22,6 @@ static void put_cuda_version(char *text, size_t n, int version) {
 
 typedef int version_by_property(int property, int *value); /* cuBLAS */
 typedef size_t version_by_value(void);                     /* cuDNN */
-typedef int version_by_pointer(int *value);                /* NCCL */
 
 static int ask_cublas(void *symbol, char *text, size_t n) {
     version_by_property *ask = (version_by_property *)symbol;
@@ -40,7 +40,7 @@ static int ask_cudnn(void *symbol, char *text, size_t n) {
 
 static int ask_nccl(void *symbol, char *text, size_t n) {
     int v = 0;
-    if (((version_by_pointer *)symbol)(&v) != 0) return 0;
+    if (((nccl_version_fn *)symbol)(&v) != 0) return 0;
     snprintf(text, n, "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
     return 1;
 }
@@ -51,7 +51,7 @@ static const struct {
 } libraries[] = {
     {"cuBLAS", VENDOR_CUBLAS_FILE, "cublasGetProperty", ask_cublas},
     {"cuDNN", VENDOR_CUDNN_FILE, "cudnnGetVersion", ask_cudnn},
-    {"NCCL", "libnccl.so.2", "ncclGetVersion", ask_nccl},
+    {"NCCL", NCCL_FILE, "ncclGetVersion", ask_nccl},
 };
 #define N_LIBRARIES ((int)(sizeof(libraries) / sizeof(*libraries)))
 

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Holds vendor.h against the libraries' own headers, where nvcc finds them. Nothing of this is in the plug-in. */
+ * Holds vendor.h and sums.h against the libraries' own headers, where nvcc finds them. Nothing of this is in the plug-in. */
 #include "kernels/cuda/vendor.h"
 
+#include "kernels/cuda/sums.h"
+
 #if !defined(EINTHOVEN_EMU) && defined(__has_include)
-#if __has_include(<cublas_v2.h>) && __has_include(<cudnn.h>)
 
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-#pragma nv_diag_suppress 1444 /* the same for nvcc's own front end: cuDNN calls the functions that everybody uses deprecated */
-
-#include <cublas_v2.h>
-#include <cudnn.h>
 #include <type_traits>
 
 /* A type as it is passed: every enum is int, every pointer void *. */
@@ -26,6 +22,43 @@ template <class Ours, class Theirs> static constexpr bool alike() {
 }
 #define ALIKE(ours, theirs) static_assert(alike<ours, decltype(theirs)>(), #theirs)
 #define EQUAL(ours, theirs) static_assert((int)ours == (int)theirs, #theirs)
+
+#if __has_include(<nccl.h>)
+#include <nccl.h>
+
+template <> struct passed<ncclUniqueId> { using type = struct nccl_id; };
+static_assert(sizeof(ncclUniqueId) == sizeof(struct nccl_id), "ncclUniqueId");
+ALIKE(nccl_version_fn, ncclGetVersion);
+ALIKE(nccl_id_fn, ncclGetUniqueId);
+ALIKE(nccl_init_fn, ncclCommInitRankConfig);
+ALIKE(nccl_comm_fn, ncclCommFinalize);
+ALIKE(nccl_comm_fn, ncclCommDestroy);
+ALIKE(nccl_comm_fn, ncclCommAbort);
+ALIKE(nccl_async_fn, ncclCommGetAsyncError);
+ALIKE(nccl_text_fn, ncclGetErrorString);
+ALIKE(nccl_last_fn, ncclGetLastError);
+ALIKE(nccl_sum_fn, ncclAllReduce);
+EQUAL(NCCL_OK, ncclSuccess);
+EQUAL(NCCL_IN_PROGRESS, ncclInProgress);
+EQUAL(NCCL_FLOAT, ncclFloat);
+EQUAL(NCCL_SUM, ncclSum);
+EQUAL(NCCL_CONFIG_VERSION, NCCL_VERSION(2, 14, 0));
+static_assert(offsetof(struct nccl_config, size) == offsetof(ncclConfig_t, size) &&
+                  offsetof(struct nccl_config, magic) == offsetof(ncclConfig_t, magic) &&
+                  offsetof(struct nccl_config, version) == offsetof(ncclConfig_t, version) &&
+                  offsetof(struct nccl_config, blocking) == offsetof(ncclConfig_t, blocking),
+              "ncclConfig_t");
+static constexpr ncclConfig_t initial_config = NCCL_CONFIG_INITIALIZER;
+static_assert(initial_config.magic == (unsigned)NCCL_MAGIC, "its magic");
+#endif
+
+#if __has_include(<cublas_v2.h>) && __has_include(<cudnn.h>)
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#pragma nv_diag_suppress 1444 /* the same for nvcc's own front end: cuDNN calls the functions that everybody uses deprecated */
+
+#include <cublas_v2.h>
+#include <cudnn.h>
 
 ALIKE(vendor_create_fn, cublasCreate_v2);
 ALIKE(vendor_destroy_fn, cublasDestroy_v2);

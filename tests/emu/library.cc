@@ -29,8 +29,8 @@ bool emu_holds(const void *p, size_t n, size_t element) {
 #undef dlopen
 void *emu_dlopen(const char *file, int flags) {
     const bool blas = strncmp(file, "libcublas.", 10) == 0,
-               dnn = strncmp(file, "libcudnn.", 9) == 0;
-    if (!blas && !dnn) return dlopen(file, flags);
+               dnn = strncmp(file, "libcudnn.", 9) == 0, nccl = strncmp(file, "libnccl.", 8) == 0;
+    if (!blas && !dnn && !nccl) return dlopen(file, flags);
     if (emu_libraries_are("none") || (dnn && emu_libraries_are("no-cudnn"))) {
         char missing[256];
         snprintf(missing, sizeof missing, "/nowhere/%s", file);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Stand-ins for what the backend uses of cuBLAS and cuDNN, in plain loops. They take the arguments that the
+ * Stand-ins for what the backend uses of cuBLAS, cuDNN and NCCL, in plain loops. They take the arguments that the
  * backend gives and refuse all others, with a line that says why; a pointer must hold all that is read or written through
  * it. The counting build counts each element of a tensor once. */
 #ifndef EMU_LIBRARY_H

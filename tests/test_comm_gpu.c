@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT
+ * Sums over several processes' GPUs, emulated, with NCCL's stand-in (tests/emu/nccl.cc): equal to the serial sum bit for bit, in
+ * order with what comes before the start and after the join, whatever order the streams' work is done in; a rank that is killed does
+ * not leave the others waiting for their GPUs. */
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "tests/support/check.h"
+#include "tests/support/cuda.h"
+#include "tests/support/ranks.h"
+#include "train/comm/gpu.h"
+
+enum { N_BUCKETS = 4, N_STEPS = 3, MOST = 16384 + 5 };
+static const size_t sizes[N_BUCKETS] = {1, 3, 5000, MOST};
+
+static float value(int rank, int step, size_t i) {
+    const uint32_t x = (uint32_t)i * 2654435761u + (uint32_t)rank * 40503u + (uint32_t)step * 97u;
+    return ldexpf((float)(x % 10007) - 5000, (int)(i % 40) - 20);
+}
+
+struct rank {
+    const struct ops *ops;
+    int victim;
+    struct ops_dev *dev;
+    struct comm *comm;
+    struct comm_gpu *gpu;
+    float *x[N_BUCKETS]; /* on the device */
+};
+
+static enum ecg_status check_bucket(const struct rank *r, int step, int b, const float *x) {
+    for (size_t i = 0; i < sizes[b]; i++) {
+        float y = value(0, step, i);
+        for (int k = 1; k < comm_size(r->comm); k++) y += value(k, step, i);
+        if (memcmp(&y, &x[i], sizeof(y)) != 0)
+            return ecg_fail(ECG_ERR_DATA, "step %d, bucket %d differs at %zu", step, b, i);
+    }
+    return ECG_OK;
+}
+
+/* Each bucket is written and its sum started at once, as a backward pass hands buckets over; then all are read. */
+static enum ecg_status one_step(const struct rank *r, int step) {
+    static float host[MOST];
+    for (int b = 0; b < N_BUCKETS; b++) {
+        for (size_t i = 0; i < sizes[b]; i++) host[i] = value(comm_rank(r->comm), step, i);
+        TRY(r->ops->upload(r->dev, r->x[b], host, sizes[b] * sizeof(float)));
+        TRY(comm_gpu_sum_start(r->gpu, r->x[b], sizes[b]));
+    }
+    TRY(comm_gpu_join(r->gpu));
+    for (int b = 0; b < N_BUCKETS; b++) {
+        TRY(r->ops->download(r->dev, host, r->x[b], sizes[b] * sizeof(float)));
+        TRY(r->ops->sync(r->dev));
+        TRY(comm_gpu_check(r->gpu));
+        TRY(check_bucket(r, step, b, host));
+    }
+    return ECG_OK;
+}
+
+static enum ecg_status work(struct rank *r) {
+    const struct cuda_comm *nccl;
+    struct comm_options options;
+    TRY(comm_options_init(&options));
+    TRY(comm_open(&r->comm, &options));
+    TRY(r->ops->open(&r->dev, 0));
+    TRY(ops_cuda_comm(&nccl));
+    TRY(comm_gpu_open(&r->gpu, r->comm, nccl, r->dev));
+    for (int b = 0; b < N_BUCKETS; b++)
+        TRY(r->ops->alloc(r->dev, (void **)&r->x[b], sizes[b] * sizeof(float)));
+    for (int step = 0; step < N_STEPS || r->victim >= 0; step++) {
+        if (step == 2 && comm_rank(r->comm) == r->victim) raise(SIGKILL);
+        TRY(one_step(r, step));
+    }
+    return ECG_OK;
+}
+
+static int one_rank(void *context) {
+    struct rank *r = context;
+    enum ecg_status status = work(r);
+    comm_gpu_close(r->gpu, status);
+    r->ops->close(r->dev);
+    status = comm_close(r->comm, status);
+    if (status != ECG_OK) log_error("%s", ecg_message());
+    return ecg_exit_code(status);
+}
+
+static void sums_over_processes(void) {
+    static const char *const orders[] = {"forward", "reverse", "random"};
+    struct rank r = {.ops = cuda_emulated(), .victim = -1};
+    if (r.ops == NULL) return;
+    for (int o = 0; o < 3; o++)
+        for (int size = 1; size <= 4; size *= 2) {
+            struct ranks_group g;
+            setenv("EMU_ORDER", orders[o], 1);
+            ranks_start(&g, size, orders[o], one_rank, &r);
+            ranks_wait(&g, -1, 60);
+            for (int i = 0; i < size; i++)
+                if (!CHECK(g.codes[i] == 0)) ranks_said(&g, i, "no word");
+        }
+    unsetenv("EMU_ORDER");
+}
+
+static void a_killed_rank(void) {
+    struct rank r = {.ops = cuda_emulated(), .victim = 1};
+    struct ranks_group g;
+    if (r.ops == NULL) return;
+    ranks_start(&g, 3, "killed", one_rank, &r);
+    ranks_wait(&g, -1, 40);
+    CHECK(g.codes[0] == 1 && g.codes[1] == 128 + SIGKILL && g.codes[2] == 1);
+    CHECK(g.ended[0] < 20 && g.ended[2] < 20);
+    check_note("after %.1f and %.1f s", g.ended[0], g.ended[2]);
+}
+
+int main(void) {
+    CASE(sums_over_processes);
+    CASE(a_killed_rank);
+    return check_finish();
+}
