@@ -21,8 +21,8 @@
 static atomic_int level_shown = LOG_INFO;
 static atomic_bool line_drawn; /* a progress line stands on the terminal */
 
-void log_set_level(enum log_level level) {
-    atomic_store(&level_shown, (int)level);
+enum log_level log_set_level(enum log_level level) {
+    return (enum log_level)atomic_exchange(&level_shown, (int)level);
 }
 
 double log_clock(void) {

@@ -11,7 +11,8 @@ extern "C" {
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO };
 
-void log_set_level(enum log_level level); /* default LOG_INFO; -q = LOG_WARN */
+/* default LOG_INFO; -q = LOG_WARN. Returns the level before. */
+enum log_level log_set_level(enum log_level level);
 
 /* "einthoven: warning: ..." ; colour only on a terminal, not with NO_COLOR (set, non-empty) or TERM=dumb. */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

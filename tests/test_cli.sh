@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=tests/support/shell.inc
 . tests/support/shell.inc
 
-for command in import synth inspect pretrain finetune plan evaluate predict embed convert selftest bench doctor; do
+for command in import synth inspect pretrain finetune study plan evaluate predict embed convert selftest bench doctor; do
     expect 0 "usage: einthoven $command" "$einthoven" $command --help
 done
 expect 0 "commands:" "$einthoven" --help
@@ -33,7 +33,7 @@ expect 78 "lead" train --set 'model.in_leads=[I, V9]' --out "$tmp/r"
 expect 78 "model.length" train --set model.length=777 --out "$tmp/r"
 expect 78 "did you mean lbbb" train --set 'data.labels=[lbb]' --out "$tmp/r"
 expect 78 "fold" train --set "data.train={path: $data, fold: 77}" --out "$tmp/r"
-expect 78 "part" train --set "data.train={path: $data, part: [0.5, 0.2]}" --out "$tmp/r"
+expect 78 "part" train --set "data.train={path: $data, part: [0.5, 0.5]}" --out "$tmp/r"
 expect 65 "patients" train --set data.valid="$data" --out "$tmp/r"
 expect 1 "cuda" train --set train.device=cuda --out "$tmp/r"
 expect 66 "nowhere.yaml" "$einthoven" pretrain "$tmp/nowhere.yaml" --out "$tmp/r"

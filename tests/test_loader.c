@@ -64,6 +64,94 @@ static void selection_by_fold_and_part(void) {
     dataset_close(d);
 }
 
+static void part_wraps_around(void) {
+    struct dataset *d = open_data();
+    enum { FOLDS = 5 };
+    unsigned char times[N] = {0};
+    for (int k = 0; k < FOLDS; k++) {
+        double a = k / (double)FOLDS, b = (k + 1) / (double)FOLDS;
+        size_t *in, *out, n_in, n_out, n_both;
+        char *example;
+        struct selection_spec inside = {.has_part = true, .part = {a, b}};
+        struct selection_spec outside = {.has_part = true, .part = {b, a}};
+        CHECK_OK(selection_make(d, &inside, &in, &n_in));
+        CHECK_OK(selection_make(d, &outside, &out, &n_out));
+        CHECK(n_in + n_out == N && n_in > 0);
+        CHECK_OK(selection_overlap(d, in, n_in, d, out, n_out, &n_both, &example));
+        CHECK(n_both == 0);
+        for (size_t i = 0; i < n_in; i++) times[in[i]]++;
+        free(in);
+        free(out);
+    }
+    for (size_t i = 0; i < N; i++) CHECK(times[i] == 1);
+    size_t *index, n;
+    struct selection_spec nothing = {.has_part = true, .part = {1, 0}};
+    CHECK_FAILS(selection_make(d, &nothing, &index, &n), ECG_ERR_CONFIG, "no record is left");
+    dataset_close(d);
+}
+
+/* Of patients p0 .. p67 with three records each, the last with two. */
+static size_t patients_taken(struct dataset *d, double fraction, uint64_t seed, bool taken[N]) {
+    size_t *index, n, patients = 0;
+    struct selection_spec spec = {
+        .has_fraction = true, .fraction = fraction, .fraction_seed = seed};
+    CHECK_OK(selection_make(d, &spec, &index, &n));
+    memset(taken, 0, N * sizeof *taken);
+    for (size_t i = 0; i < n; i++) {
+        CHECK(i == 0 || index[i] > index[i - 1]);
+        taken[index[i]] = true;
+    }
+    for (size_t i = 0; i < N; i++) {
+        CHECK(taken[i] == taken[i - i % 3]);
+        patients += i % 3 == 0 && taken[i];
+    }
+    free(index);
+    return patients;
+}
+
+static void fractions_lie_inside_each_other(void) {
+    static const double fractions[] = {0.02, 0.1, 0.25, 0.5, 0.9999, 1};
+    static const size_t expected[] = {2, 7, 17, 34, 68, 68}; // ceil(fraction * 68)
+    struct dataset *d = open_data();
+    bool before[N] = {false}, now[N], other[N];
+    for (size_t f = 0; f < sizeof fractions / sizeof *fractions; f++) {
+        CHECK(patients_taken(d, fractions[f], 7, now) == expected[f]);
+        for (size_t i = 0; i < N; i++) CHECK(now[i] || !before[i]);
+        memcpy(before, now, sizeof now);
+    }
+    patients_taken(d, 0.5, 7, now);
+    patients_taken(d, 0.5, 8, other);
+    size_t differ = 0;
+    for (size_t i = 0; i < N; i++) differ += now[i] != other[i];
+    check_note("half the patients by two seeds: %zu of %d records differ", differ, N);
+    CHECK(differ > N / 5);
+    dataset_close(d);
+}
+
+/* A fraction counts the patients that fold and part leave. */
+static void fraction_of_a_part(void) {
+    struct dataset *d = open_data();
+    struct selection_spec spec = {.has_part = true, .part = {0.8, 0.3}};
+    size_t *all, n_all, *half, n_half, at = 0;
+    CHECK_OK(selection_make(d, &spec, &all, &n_all));
+    spec.has_fraction = true;
+    spec.fraction = 0.5;
+    CHECK_OK(selection_make(d, &spec, &half, &n_half));
+    for (size_t i = 0; i < n_all && at < n_half; i++) at += all[i] == half[at];
+    CHECK(at == n_half && n_half < n_all && n_half + 4 > n_all / 2);
+    free(all);
+    free(half);
+    size_t *index, n;
+    spec = (struct selection_spec){.has_fraction = true, .fraction = 0.01};
+    CHECK_FAILS(selection_make(d, &spec, &index, &n), ECG_ERR_CONFIG,
+                "fraction 0.01 of 68 patients leaves 1");
+    spec.fraction = 0;
+    CHECK_FAILS(selection_make(d, &spec, &index, &n), ECG_ERR_CONFIG, "fraction 0");
+    spec.fraction = NAN;
+    CHECK_FAILS(selection_make(d, &spec, &index, &n), ECG_ERR_CONFIG, "fraction nan");
+    dataset_close(d);
+}
+
 static void selection_errors(void) {
     struct dataset *d = open_data();
     size_t *index, n;
@@ -349,6 +437,9 @@ static void closes_at_any_moment(void) {
 
 int main(void) {
     CASE(selection_by_fold_and_part);
+    CASE(part_wraps_around);
+    CASE(fractions_lie_inside_each_other);
+    CASE(fraction_of_a_part);
     CASE(selection_errors);
     CASE(overlap_is_found);
     CASE(order_is_a_permutation);

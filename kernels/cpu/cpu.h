@@ -147,6 +147,11 @@ enum ecg_status cpu_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
                              const void *x, float *m);
 enum ecg_status cpu_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                              const float *dm, void *dx);
+enum ecg_status cpu_attention_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, float *a, float *m);
+enum ecg_status cpu_attention_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, const float *a, const float *dm,
+                                  float *de, float *dw, void *dx, struct ops_ws ws);
 enum ecg_status cpu_swish_fwd(struct ops_dev *dev, size_t n, const float *x, float *y);
 enum ecg_status cpu_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy,
                               float *dx);

@@ -40,6 +40,8 @@ static void fill_primitives(struct ops *t) {
     t->act_bwd = cuda_act_bwd;
     t->mean_fwd = cuda_mean_fwd;
     t->mean_bwd = cuda_mean_bwd;
+    t->attention_fwd = cuda_attention_fwd;
+    t->attention_bwd = cuda_attention_bwd;
     t->swish_fwd = cuda_swish_fwd;
     t->swish_bwd = cuda_swish_bwd;
     t->sigmoid_fwd = cuda_sigmoid_fwd;

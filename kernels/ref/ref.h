@@ -76,6 +76,11 @@ enum ecg_status ref_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
                              const void *x, float *m);
 enum ecg_status ref_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                              const float *dm, void *dx);
+enum ecg_status ref_attention_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, float *a, float *m);
+enum ecg_status ref_attention_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, const float *a, const float *dm,
+                                  float *de, float *dw, void *dx, struct ops_ws ws);
 enum ecg_status ref_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                                  int Li, int Ci, int S, const void *h, const float *gate,
                                  const void *x, void *y);

@@ -24,6 +24,8 @@ static const struct command commands[] = {
     {"inspect", command_inspect, "what is in a shard, a data set, a weights file, a run"},
     {"pretrain", command_pretrain, "train a network from scratch"},
     {"finetune", command_finetune, "a new head on given weights: linear probe or in full"},
+    {"study", command_study,
+     "ways to fine-tune compared: modes, fractions of the patients, folds, seeds"},
     {"plan", command_plan, "parameters, memory, steps and time of a run, before it runs"},
     {"evaluate", command_evaluate, "metrics of weights on a data set"},
     {"predict", command_predict, "logits and probabilities, a record a row"},

@@ -19,8 +19,7 @@ static void on_signal(int signal_number) {
     trainer_request_stop();
 }
 
-/* TERM, USR1 (Slurm's warning) and the first INT end a training run after its present step, with the state saved. */
-static void catch_signals(void) {
+void command_catch_signals(void) {
     struct sigaction once = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)};
     sigaction(SIGTERM, &once, NULL);
     sigaction(SIGUSR1, &once, NULL);
@@ -48,7 +47,7 @@ static enum ecg_status train(enum ecg_status (*run)(const struct training_option
         o.config = operands.v[0];
         o.sets = sets.v;
         o.n_sets = sets.n;
-        catch_signals();
+        command_catch_signals();
         status = run(&o);
     }
     args_free(&args, &operands);

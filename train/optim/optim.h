@@ -33,7 +33,7 @@ struct optim_config {
 /* Consecutive parameters that are treated alike, padding in between included (it is 0 and stays 0). */
 struct optim_range {
     size_t offset, n; /* floats */
-    bool is_head;     /* dense.*: takes lr; else backbone_lr */
+    bool is_head;     /* the head's: takes lr; else backbone_lr */
     int layer;        /* of its tensors (struct tensor); with neither layer_factors nor by_layer: of the first one */
     bool decays;
     double unit; /* what its parameters are measured in; 1 = nothing */

@@ -16,10 +16,22 @@ struct bootstrap_errors {
     double *error;  /* (n) */
 };
 
+/* Calls of a group's known records. */
+struct bootstrap_calls {
+    size_t n, n_classes;
+    enum agreement end; /* AGREEMENT_ORDERED or AGREEMENTS: the first of those not wanted */
+    uint32_t *unit;     /* (n) */
+    uint32_t *cell;     /* (n) true * n_classes + called */
+};
+
 struct bootstrap_input {
     size_t n_units;
-    size_t n_labels;
-    const struct ranking *rankings; /* (n_labels); n 0: a label without a rank, left out */
+    size_t n_columns;
+    const struct ranking *rankings; /* (n_columns); n 0: a column without a rank, left out */
+    size_t n_groups;
+    const struct bootstrap_calls *calls; /* (n_groups) */
+    size_t n_survivals;
+    const struct concordance *orders; /* (n_survivals) */
     size_t n_targets;
     const struct bootstrap_errors *errors; /* (n_targets) */
     uint64_t seed;
@@ -29,8 +41,8 @@ struct bootstrap_input {
 /* 1000 for up to 20 000 records, then fewer, at least 200. */
 size_t bootstrap_resamples(size_t n);
 
-/* Fills the intervals of e's labels, targets and means. A resample in which a metric is undefined (one class only) does not
- * count for it; the means are taken over the labels that are defined. */
+/* Fills all intervals of e but main's. A resample in which a metric is undefined (one class only) does not count for it; the
+ * means are taken over the columns that are defined. */
 enum ecg_status bootstrap_run(const struct bootstrap_input *in, struct evaluation *e);
 
 #endif

@@ -47,9 +47,10 @@ static enum ecg_status read_folds(const struct yaml_node *v, const char *key,
 static enum ecg_status read_part(const struct yaml_node *v, const char *key,
                                  struct selection_spec *spec) {
     if (v->kind != YAML_LIST || v->n != 2 || !yaml_number(v->items[0], &spec->part[0]) ||
-        !yaml_number(v->items[1], &spec->part[1]) ||
-        !(spec->part[0] >= 0 && spec->part[0] < spec->part[1] && spec->part[1] <= 1))
-        return ecg_fail(ECG_ERR_CONFIG, "%s: part must be [from, to] with 0 <= from < to <= 1",
+        !yaml_number(v->items[1], &spec->part[1]) || !selection_part_is_valid(spec->part))
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "%s: part must be [from, to], two different numbers of [0, 1]; from > to "
+                        "wraps around",
                         key);
     spec->has_part = true;
     return ECG_OK;

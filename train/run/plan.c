@@ -18,6 +18,7 @@
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
 #include "train/run/stem.h"
+#include "train/run/step.h"
 #include "train/run/trial.h"
 #include "train/run/validation.h"
 
@@ -116,7 +117,7 @@ static enum ecg_status count_memory(struct plan *p) {
     const struct trainer *t = &p->t;
     const struct net1d_memory *n = &t->net.memory;
     struct memory *m = &p->memory;
-    struct feed_format format = source_format(&t->train);
+    struct feed_format format = source_format(&t->train, step_loss_on_device(t));
     struct loader_options loader = trainer_loader(t);
     size_t record = (size_t)format.n_file_leads * (size_t)format.length;
     bool momentum = t->optim.config.kind != OPTIM_SGD ||
@@ -133,6 +134,8 @@ static enum ecg_status count_memory(struct plan *p) {
     m->average = ema_bytes(t);
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
+    if (t->config->data.balance)
+        m->batches += 2 * t->train.n * sizeof(double); /* weights, their sums */
     if (t->has_valid) m->validation = validation_bytes(t);
     const char *why;
     if (probe_keeps(t, &why)) m->embeddings = probe_bytes(t);
@@ -195,8 +198,7 @@ static void print_network(struct plan *p) {
 static void print_data(struct plan *p) {
     struct sheet *s = &p->sheet;
     const struct config *c = &p->c;
-    size_t outputs_named =
-        c->data.labels.n + c->data.targets.n + c->head.labels.n + c->head.targets.n;
+    bool outputs_named = c->data.labels.n + c->data.targets.n > 0 || config_names_heads(c);
     sheet_section(s, "data");
     if (p->has_data) {
         sheet_integer(s, "records_to_train", (int64_t)p->t.train.n);
@@ -206,7 +208,7 @@ static void print_data(struct plan *p) {
         sheet_text(s, "records_to_train", NULL);
         sheet_text(s, "records_to_validate", NULL);
         sheet_text(s, "note",
-                   outputs_named == 0
+                   !outputs_named
                        ? "data.train is not there: records, steps an epoch and outputs are not "
                          "known; 1 output assumed"
                        : "data.train is not there: records and steps an epoch are not known");

@@ -17,10 +17,13 @@ static bool is_preview(const struct trainer *t) {
     return t->is_preview || planned;
 }
 
-/* What makes a record's features differ from step to step; NULL: nothing. In the preview the network is in evaluation mode. */
+/* What makes a record's features differ from step to step, or too few; NULL: nothing. In the preview the network is in evaluation mode. */
 static const char *random_part(const struct trainer *t) {
     const struct config *c = t->config;
+    if (c->model.pool == NET1D_POOL_ATTENTION)
+        return "model.pool attention reads more than they are";
     if (is_preview(t)) return NULL;
+    if (t->augments) return "augment.* or train.mixup change the records in each epoch";
     if (c->model.dropout > 0) return "model.dropout changes them in each step";
     if (c->model.drop_path > 0) return "model.drop_path changes them in each step";
     return NULL;

@@ -43,7 +43,7 @@ static enum ecg_status compare(const char *path, char *old, char *now) {
     return ECG_OK;
 }
 
-static enum ecg_status check_same_config(const char *path, const struct config *c) {
+enum ecg_status rundir_check_config(const char *path, const struct config *c) {
     struct config old = {0};
     char *old_text = NULL, *now_text = NULL;
     enum ecg_status status;
@@ -155,7 +155,7 @@ enum ecg_status rundir_describe(const char *run, const struct config *c, const c
     enum ecg_status status;
     TRY_OUT(conf_dump(config_options, c, &text));
     TRY_OUT(file_join(&path, run, "config.yaml"));
-    if (file_exists(path)) TRY_OUT(check_same_config(path, c));
+    if (file_exists(path)) TRY_OUT(rundir_check_config(path, c));
     TRY_OUT(file_write(path, text, strlen(text)));
     TRY_OUT(write_manifest(run, command, train, valid));
 out:

@@ -19,5 +19,7 @@ enum ecg_status rundir_lock(const char *run, int *fd);
  * workers), else ECG_ERR_CONFIG shows the first difference. */
 enum ecg_status rundir_describe(const char *run, const struct config *c, const char *command,
                                 const struct source *train, const struct source *valid);
+/* That comparison for any file that holds a dump of a config. */
+enum ecg_status rundir_check_config(const char *path, const struct config *c);
 
 #endif

@@ -61,11 +61,11 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
     return trainer_run(t);
 }
 
-static enum ecg_status test_result(const struct config *c, const char *run) {
+static enum ecg_status test_result(const struct config *c, const struct training_options *o) {
     if (c->data.test == NULL) return ECG_OK;
     struct selection_spec spec;
     enum ecg_status status = config_selection(c->data.test, "data.test", &spec);
-    if (status == ECG_OK) status = evaluate_test(run, &spec, c);
+    if (status == ECG_OK) status = evaluate_test(o->out, &spec, c, o->silent);
     config_selection_free(&spec);
     return status;
 }
@@ -83,11 +83,13 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     TRY_OUT(setup_outputs(&t, &leads));
     TRY_OUT(load_initial(&t, &c));
     TRY_OUT(trainer_prepare(&t));
+    if (config_names_heads(&c))
+        TRY_OUT(c.init.weights != NULL ? head_measure_targets(&t) : head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
     trainer_free(&t);
-    if (status == ECG_OK) status = test_result(&c, o->out);
+    if (status == ECG_OK) status = test_result(&c, o);
     if (lock >= 0) close(lock);
     config_free(&c);
     return status;
@@ -115,13 +117,13 @@ enum ecg_status finetune_run(const struct training_options *o) {
     network_free(&g); /* its pages count as this program's memory as long as they are mapped */
     TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, loads_backbone(&c)));
     TRY_OUT(trainer_prepare(&t));
-    if (t.train.targets) TRY_OUT(head_fit_targets(&t));
+    TRY_OUT(head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
     network_free(&g);
     trainer_free(&t);
-    if (status == ECG_OK) status = test_result(&c, o->out);
+    if (status == ECG_OK) status = test_result(&c, o);
     if (lock >= 0) close(lock);
     config_free(&c);
     return status;

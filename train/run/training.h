@@ -14,6 +14,7 @@ struct training_options {
     const char *weights; /* finetune: weights file, checkpoint or run folder */
     const char *out;     /* RUN */
     bool resume;
+    bool silent; /* nothing on stdout */
     const char *command; /* the command line, for the manifest */
 };
 
