@@ -53,9 +53,16 @@ both plain
 both sgd optim.name=sgd data.shuffle=false data.workers=3 train.early_stop=2
 both target 'head.labels=null' 'head.targets=[age]' train.accumulate=1
 both bf16 train.precision=bf16
-run "$tmp/d" --set head.freeze=true --set model.dropout=0.1
-status=0; if kept "$tmp/d" || ! grep -q "model.dropout changes them" "$tmp/d.log"; then status=1; fi
-verdict $status "with dropout none are kept, and the log says so"
+unkept() { # REASON KEY=VALUE
+    local status=0
+    rm -rf "$tmp/d" "$tmp/d.log"
+    run "$tmp/d" --set head.freeze=true --set train.epochs=1 --set "$2"
+    if kept "$tmp/d" || ! grep -qF "$1" "$tmp/d.log"; then status=1; fi
+    verdict $status "with $2 none are kept, and the log says so"
+}
+unkept "model.dropout changes them" model.dropout=0.1
+unkept "model.pool attention reads more" model.pool=attention
+unkept "train.mixup change the records" train.mixup=0.2
 
 # Killed as soon as there is a checkpoint, then left to finish.
 resumes() { # NAME KEY=VALUE...
@@ -82,6 +89,7 @@ resumes lpft finetune.probe_epochs=2 "${noise[@]}"
 resumes unfreeze finetune.unfreeze_epochs=1 "${noise[@]}"
 resumes ema train.ema=0.9 finetune.unfreeze_epochs=1 "${noise[@]}"
 resumes factors 'optim.stage_factors=[0.01, 0.1, 1]' finetune.freeze_norm=true "${noise[@]}"
+resumes attention model.pool=attention finetune.probe_epochs=1 train.ema=0.9 finetune.unfreeze_epochs=1
 resumes all finetune.init=random finetune.probe_epochs=1 finetune.unfreeze_epochs=1 train.ema=0.99 \
     'optim.stage_factors=[0.1, 0.5, 1]' "${noise[@]}"
 

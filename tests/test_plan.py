@@ -112,6 +112,8 @@ def small_runs(tmp):
     head = [*sets(head__targets='[age]', data__test='null'), *train, *valid]
     compare('fine-tuning', tmp, [tune, *head], False, weights)
     compare('linear probe', tmp, [tune, *head, *sets(head__freeze='true')], False, weights)
+    compare('kept embeddings', tmp, [tune, *head, *sets(head__freeze='true', model__dropout=0)], False, weights)
+    compare('average after LP-FT', tmp, [tune, *head, *sets(train__ema=0.9, finetune__probe_epochs=1)], False, weights)
     # evaluating 32 records at once takes more than training on two
     compare('test', tmp, [tune, *sets(head__targets='[age]', head__freeze='true', train__steps=3, train__batch_size=2,
                                       data__train='{path: %s, part: [0, 0.7]}' % data, data__valid='null',

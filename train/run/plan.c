@@ -13,6 +13,7 @@
 #include "core/mem.h"
 #include "train/run/ema.h"
 #include "train/run/evaluate.h"
+#include "train/run/infer.h"
 #include "train/run/probe.h"
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
@@ -95,6 +96,23 @@ static size_t resident(void) {
     return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Whether the backbone runs once, before the first step (a linear probe). */
+static bool steps_on_embeddings(const struct plan *p) {
+    return p->memory.embeddings > 0 && p->t.net.config.head_only;
+}
+
+/* Records are read before the first step, as a validation reads them; the steps take rows of the embeddings, on the host and
+ * on the device. */
+static void count_probe(struct plan *p, struct loader_options *loader) {
+    const struct trainer *t = &p->t;
+    struct memory *m = &p->memory;
+    size_t row = (size_t)net1d_features(&t->net.config) * sizeof(float);
+    size_t once = infer_bytes(&t->net, &t->train, (int)p->c.data.workers);
+    loader->columns_only = true;
+    m->batches = loader_bytes(loader, 0) + 2 * (size_t)t->net.max_batch * row;
+    if (once > m->validation) m->validation = once;
+}
+
 static enum ecg_status count_memory(struct plan *p) {
     const struct trainer *t = &p->t;
     const struct net1d_memory *n = &t->net.memory;
@@ -121,6 +139,7 @@ static enum ecg_status count_memory(struct plan *p) {
     if (t->has_valid) m->validation = validation_bytes(t);
     const char *why;
     if (probe_keeps(t, &why)) m->embeddings = probe_bytes(t);
+    if (steps_on_embeddings(p)) count_probe(p, &loader);
     m->total = m->parameters + m->packed + m->gradients + m->moments + m->average + m->activations +
                m->backward + m->scratch + m->batches + m->embeddings + m->program;
     m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
@@ -201,11 +220,6 @@ static void print_data(struct plan *p) {
 static int64_t total_steps(const struct plan *p) {
     if (p->has_data) return p->t.total_steps;
     return p->c.train.epochs == 0 ? p->c.train.steps : 0;
-}
-
-/* Whether the backbone runs once, before the first step (a linear probe). */
-static bool steps_on_embeddings(const struct plan *p) {
-    return p->memory.embeddings > 0 && p->t.net.config.head_only;
 }
 
 static void print_steps(struct plan *p) {
