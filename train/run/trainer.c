@@ -113,6 +113,7 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
+    TRY(ranks_prepare(t));
     return ema_create(t);
 }
 
@@ -157,11 +158,30 @@ static struct optim_rates step_rates(const struct trainer *t) {
                                 .beta1 = point.beta1};
 }
 
+/* The loss of all ranks, and whether any of them was asked to stop. */
+static enum ecg_status agree(struct trainer *t) {
+    double all[HEADS_MAX + 1];
+    size_t n = (size_t)t->total.n;
+    memcpy(all, t->loss_sum, n * sizeof(*all));
+    all[n] = trainer_stop_requested();
+    TRY(ranks_sum(&t->ranks, all, n + 1));
+    memcpy(t->loss_sum, all, n * sizeof(*all));
+    t->stop = all[n] > 0;
+    return t->ranks.gpu != NULL ? comm_gpu_check(t->ranks.gpu) : ECG_OK;
+}
+
+/* Batch norm's running statistics are each rank's own while it trains; those of rank 0 are validated and saved. */
+enum ecg_status trainer_share_statistics(struct trainer *t) {
+    if (!t->net.config.batch_norm) return ECG_OK;
+    return ranks_broadcast(t, t->net.extras, t->net.n_extras * sizeof(float));
+}
+
 /* The end of a step: waits for its loss and gradients; a batch without a known entry counts as a step and updates nothing. */
 static enum ecg_status finish_step(struct trainer *t, const double *known, bool any,
                                    struct journal_train *line) {
     const struct config *c = t->config;
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
+    TRY(agree(t));
     line->loss = total_value(&t->total, known, t->loss_sum);
     if (any && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
@@ -199,6 +219,7 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
     TRY(ema_swap(t));
+    TRY(trainer_share_statistics(t));
     TRY(validation_run(t, &v));
     TRY(ema_swap(t));
     *is_best = note_progress(t, &v);
@@ -209,13 +230,13 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
     else
         log_info("step %lld  valid loss %.6g  macro AUROC %.4f%s", (long long)t->at.step, v.loss,
                  v.macro_auroc, *is_best ? "  best" : "");
-    return journal_put_valid(&t->journal, &line);
+    return ranks_writes(&t->ranks) ? journal_put_valid(&t->journal, &line) : ECG_OK;
 }
 
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
-    bool is_best = false, stop = trainer_stop_requested();
+    bool is_best = false, stop = t->stop;
     t->at.epoch = b->last_of_epoch ? b->epoch + 1 : b->epoch;
     t->at.batch = b->last_of_epoch ? 0 : b->number + 1;
     bool at_end = t->at.step >= t->total_steps;
@@ -255,6 +276,8 @@ struct loader_options trainer_loader(const struct trainer *t) {
     o.weight = t->weight;
     o.augment = t->augments && !t->is_preview ? &t->augment : NULL;
     o.seed = (uint64_t)c->train.seed;
+    o.rank = t->ranks.rank;
+    o.ranks = t->ranks.size;
     o.epoch = t->at.epoch;
     o.first_batch = t->at.batch;
     o.repeat = true;
@@ -271,7 +294,7 @@ struct next_batch {
 /* Takes a batch and uploads its first micro-batch, beside the step under way. */
 static enum ecg_status take_batch(struct trainer *t, struct loader *loader, struct batch **b) {
     TRY(loader_next(loader, b));
-    return feed_upload(&t->feed, *b, 0, step_micro_batch(t, *b, 0));
+    return (*b)->B > 0 ? feed_upload(&t->feed, *b, 0, step_micro_batch(t, *b, 0)) : ECG_OK;
 }
 
 static void take_next(struct trainer *t, struct loader *loader, struct next_batch *next) {
@@ -292,7 +315,7 @@ static enum ecg_status run_step(struct trainer *t, struct loader *loader, const 
     if (t->at.step + 1 < t->total_steps) take_next(t, loader, next);
     line->epoch = b->epoch;
     TRY(finish_step(t, known, any, line));
-    line->ecg_per_s = b->B / (log_clock() - start + 1e-9);
+    line->ecg_per_s = b->total / (log_clock() - start + 1e-9);
     return ECG_OK;
 }
 
@@ -307,7 +330,7 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
         struct batch b = *next->b;
         struct journal_train line = {0};
         TRY(run_step(t, loader, &b, next, &line));
-        TRY(journal_put_train(&t->journal, &line));
+        if (ranks_writes(&t->ranks)) TRY(journal_put_train(&t->journal, &line));
         show_progress(t, progress, &line, &rate, &smooth);
         TRY(after_step(t, &b, &done));
     }
@@ -337,7 +360,7 @@ static enum ecg_status preview_epoch(struct trainer *t, struct loader *loader, i
         TRY(finish_step(t, known, any, &line));
         if (any) n++;
         if (any) sum += line.loss;
-        if (trainer_stop_requested())
+        if (t->stop)
             return ecg_fail(ECG_ERR_STOPPED,
                             "stopped before the first step: run again with --resume");
     } while (!b->last_of_epoch);

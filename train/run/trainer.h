@@ -15,6 +15,7 @@
 #include "train/run/config.h"
 #include "train/run/feed.h"
 #include "train/run/journal.h"
+#include "train/run/ranks.h"
 #include "train/run/source.h"
 
 /* Where the run stands: all that a resume needs beside weights and moments. */
@@ -54,6 +55,8 @@ struct trainer {
     struct total total; /* of these heads */
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct exchange exchange; /* where the device leaves the loss to the host */
+    struct ranks ranks;
+    bool stop; /* a stop was asked for, of any rank, as all have agreed in the last step */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
     float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
@@ -79,6 +82,9 @@ enum ecg_status trainer_preview(struct trainer *t);
 /* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
+
+/* Rank 0's running statistics of batch norm to all ranks. */
+enum ecg_status trainer_share_statistics(struct trainer *t);
 
 /* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
 void trainer_request_stop(void);
