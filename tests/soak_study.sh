@@ -53,8 +53,7 @@ for task in superclasses:NORM,MI,STTC,CD,HYP sex:female; do
     random=$(mean_of "$name" random)
     gain=$(awk -v a="$best" -v b="$random" 'BEGIN { printf "%.4f", a - b }')
     echo "$name: the best pretrained way $best, from random weights $random, gain $gain"
-done >"$tmp/report"
-cat "$tmp/report"
+done | tee "$tmp/report"
 gain=$(sed -n 's/^superclasses: .*gain //p' "$tmp/report")
 status=0
 awk -v g="$gain" 'BEGIN { exit !(g ~ /^-?[0-9.]+$/ && g >= 0.02) }' || status=1
