@@ -47,7 +47,8 @@ LIB     := $(OBJ)/libeinthoven.a
 TEST_SUPPORT := $(sort $(wildcard tests/support/*.c))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 TESTS   := $(TEST_SRC:tests/%.c=$(OBJ)/tests/%)
-SOAKS   := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_*.c)))
+SOAKS   := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_cuda_*.c)))
+FUZZERS := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_fuzz_*.c)))
 
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
@@ -121,8 +122,16 @@ soak:
 	@scripts/setup.sh test || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
 	@$(MAKE) run-soak
 
-run-soak: all tests $(EMULATED_SOAK)
+run-soak: all tests fuzzers $(EMULATED_SOAK)
 	@scripts/run_tests.sh soak $(OBJ)
+
+# The fuzz targets are built with the sanitizers, whatever the rest is built with.
+fuzzers:
+	@$(MAKE) SAN='$(ASAN)' fuzzers-sanitized
+
+fuzzers-sanitized: $(FUZZERS)
+	@mkdir -p $(BUILD)/fuzz
+	@cp -f $^ $(BUILD)/fuzz
 
 asan:
 	@$(MAKE) SAN='$(ASAN)' run-sanitized
@@ -153,12 +162,13 @@ check-format:
 	@scripts/format.sh --check
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/einthoven/configs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/einthoven/configs/maps
 	install -m 755 $(BUILD)/einthoven $(DESTDIR)$(PREFIX)/bin/einthoven
 	if test -e $(BUILD)/libeinthoven_cuda.so; then \
 	    install -d $(DESTDIR)$(PREFIX)/lib/einthoven && \
 	    install -m 755 $(BUILD)/libeinthoven_cuda.so $(DESTDIR)$(PREFIX)/lib/einthoven/; fi
 	install -m 644 $(wildcard configs/*.yaml) $(DESTDIR)$(PREFIX)/share/einthoven/configs
+	install -m 644 $(wildcard configs/maps/*) $(DESTDIR)$(PREFIX)/share/einthoven/configs/maps
 	install -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/einthoven/LICENSE
 
 clean:
@@ -168,7 +178,8 @@ help:
 	@echo 'make              build/einthoven'
 	@echo 'make demo         the whole line on simulated ECGs, a few minutes on two cores'
 	@echo 'make test         every check and test; installs missing Debian packages first'
-	@echo 'make soak         the long tests'
+	@echo 'make soak         the long tests; EINTHOVEN_FUZZ_SECONDS (60) for each fuzz target'
+	@echo 'make fuzzers      build/fuzz/soak_fuzz_*, under the address and undefined-behaviour sanitizer: PROGRAM [SECONDS [SEED]]'
 	@echo 'make bench        figures of this machine'
 	@echo 'make bench-readme the same into README.md; BENCH_TORCH=FILES of scripts/bench_torch.py --json'
 	@echo 'make asan, tsan   the C and command line tests under the address and undefined-behaviour, the thread sanitizer'
@@ -183,7 +194,7 @@ help:
 
 include kernels/cuda/cuda.mk
 
-.PHONY: all always packages tests test run-tests soak run-soak asan tsan run-sanitized demo bench bench-readme format \
+.PHONY: all always packages tests test run-tests soak run-soak fuzzers fuzzers-sanitized asan tsan run-sanitized demo bench bench-readme format \
         check-format install clean help
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

@@ -9,13 +9,13 @@
 
 #include "checkpoints/pickle.h"
 #include "checkpoints/zip.h"
+#include "core/log.h"
 #include "core/mem.h"
 
 #define MAX_KEY    64 /* bytes of a storage's key; PyTorch's are small numbers */
 #define MAX_NAME   1000
 #define STATE_DICT "state_dict"
 #define METADATA   "einthoven"
-#define PARALLEL   "module."
 /* All tensors together may have so many times the file's bytes: tensors that share a storage can't multiply a small file. */
 #define MAX_TIMES  4
 
@@ -189,15 +189,6 @@ static int by_name(const void *a, const void *b) {
                   ((const struct safetensors_entry *)b)->name);
 }
 
-/* DataParallel puts its prefix before all names, or there is none of it. */
-static void strip_prefix(struct safetensors *s) {
-    for (size_t i = 0; i < s->n_entries; i++)
-        if (strncmp(s->entries[i].name, PARALLEL, strlen(PARALLEL)) != 0 ||
-            !s->entries[i].name[strlen(PARALLEL)])
-            return;
-    for (size_t i = 0; i < s->n_entries; i++) s->entries[i].name += strlen(PARALLEL);
-}
-
 static enum ecg_status read_state_dict(struct reader *r, const struct pickle_value *dict) {
     const struct pickle *p = &r->pickle;
     struct safetensors *s = r->s;
@@ -223,7 +214,6 @@ static enum ecg_status read_state_dict(struct reader *r, const struct pickle_val
         c = p->cells[value].next;
         s->n_entries++;
     }
-    strip_prefix(s);
     qsort(s->entries, n, sizeof *s->entries, by_name);
     for (size_t i = 1; i < n; i++)
         if (!strcmp(s->entries[i - 1].name, s->entries[i].name))
@@ -323,7 +313,11 @@ static enum ecg_status read_archive(struct reader *r) {
     TRY(MEM_NEW(&r->where, strlen(s->path) + 16));
     strcat(strcpy(r->where, s->path), ": data.pkl");
     TRY(pickle_read(&r->pickle, r->where, m->data, m->bytes));
-    return read_root(r);
+    TRY(read_root(r));
+    if (!r->zip.has_crc)
+        log_warn("%s: saved without checksums, so damage to its numbers could not be seen",
+                 s->path);
+    return ECG_OK;
 }
 
 static enum ecg_status read_file(struct safetensors *s) {
@@ -363,6 +357,29 @@ static bool is_pickle(const struct file_map *m) {
     return m->size > 2 && m->data[0] == '\x80' && m->data[1] >= 2 && m->data[1] <= 5;
 }
 
+/* ---- prefixes ---- */
+
+/* Whether all names start with the prefix and go on behind it. */
+static bool all_have(const struct safetensors *s, const char *prefix) {
+    size_t n = strlen(prefix);
+    for (size_t i = 0; i < s->n_entries; i++)
+        if (strncmp(s->entries[i].name, prefix, n) != 0 || !s->entries[i].name[n]) return false;
+    return s->n_entries > 0;
+}
+
+/* What DataParallel and torch.compile put before all names. */
+static void strip_prefixes(struct safetensors *s) {
+    static const char *const prefixes[] = {"module.", "_orig_mod."};
+    for (size_t k = 0; k < 2;) {
+        if (!all_have(s, prefixes[k])) {
+            k++;
+            continue;
+        }
+        for (size_t i = 0; i < s->n_entries; i++) s->entries[i].name += strlen(prefixes[k]);
+        k = 0;
+    }
+}
+
 enum ecg_status pth_or_safetensors_open(struct safetensors *s, const char *path) {
     *s = (struct safetensors){0};
     enum ecg_status status = ECG_OK;
@@ -376,10 +393,12 @@ enum ecg_status pth_or_safetensors_open(struct safetensors *s, const char *path)
         TRY_OUT(ecg_fail(ECG_ERR_DATA, "%s: a Python pickle that torch.save did not write", path));
     if (has_brace(&s->map) || !is_zip(&s->map)) {
         file_map_close(&s->map);
-        return safetensors_open(s, path);
+        TRY(safetensors_open(s, path));
+    } else {
+        TRY_OUT(mem_strdup(&s->path, path));
+        TRY_OUT(read_file(s));
     }
-    TRY_OUT(mem_strdup(&s->path, path));
-    TRY_OUT(read_file(s));
+    strip_prefixes(s);
 out:
     if (status != ECG_OK) safetensors_close(s);
     return status;

@@ -166,6 +166,9 @@ static enum ecg_status read_local(const struct reader *r, struct zip_member *m) 
     bool told = !(get16(p + 6) & FLAG_DESCRIPTOR);
     if (told && packed != SATURATED32 && (packed != m->bytes || plain != m->bytes))
         return bad_member(r, m, "its header has another size than the directory");
+    if (told && get32(p + 14) != m->crc)
+        return bad_member(r, m, "its header has another CRC-32 than the directory");
+    if (get16(p + 8) != 0) return bad_member(r, m, "its header says that it is compressed");
     m->data = p + skip;
     return ECG_OK;
 }
@@ -208,7 +211,10 @@ static int by_name(const void *a, const void *b) {
 static enum ecg_status read_all(const struct reader *r, struct zip *z) {
     uint64_t at = r->begin;
     TRY(MEM_NEW(&z->members, r->n));
-    for (; z->n < r->n; z->n++) TRY(read_central(r, &at, &z->members[z->n]));
+    for (; z->n < r->n; z->n++) {
+        TRY(read_central(r, &at, &z->members[z->n]));
+        z->has_crc |= z->members[z->n].crc != 0;
+    }
     if (at != r->end) return bad(r, at, "bytes behind the last entry of the zip directory");
     qsort(z->members, z->n, sizeof *z->members, by_place);
     for (size_t i = 1; i < z->n; i++) {
@@ -244,6 +250,7 @@ struct zip_member *zip_find(const struct zip *z, const char *name, size_t name_b
 }
 
 enum ecg_status zip_check(const struct zip *z, struct zip_member *m) {
+    m->checked |= !z->has_crc;
     if (m->checked) return ECG_OK;
     uint32_t crc = libdeflate_crc32(0, m->data, m->bytes);
     m->checked = crc == m->crc;
@@ -255,15 +262,18 @@ enum ecg_status zip_check(const struct zip *z, struct zip_member *m) {
 
 /* ---- writing ---- */
 
-#define ALIGNMENT   64
-#define PADDING_ID  0x4246 /* "FB", as torch.save pads */
-#define EPOCH       0x21   /* 1980-01-01, the first day that a zip archive knows */
-#define MAX_NAME    255
-#define VERSION_ZIP 20 /* 2.0 */
+#define ALIGNMENT     64
+#define PADDING_ID    0x4246 /* "FB", as torch.save pads */
+#define EPOCH         0x21   /* 1980-01-01, the first day that a zip archive knows */
+#define MAX_NAME      255
+#define VERSION_ZIP   20 /* 2.0 */
+#define VERSION_ZIP64 45 /* 4.5 */
+#define MAX_EXTRA64   28 /* id, length, two sizes, place */
 
 struct zip_written {
     char name[MAX_NAME + 1];
-    uint32_t bytes, crc, at;
+    uint64_t bytes, at;
+    uint32_t crc;
 };
 
 static enum ecg_status put(struct zip_out *z, const void *data, size_t n) {
@@ -283,64 +293,99 @@ static char *set32(char *p, uint32_t v) {
     return p + sizeof v;
 }
 
+static char *set64(char *p, uint64_t v) {
+    memcpy(p, &v, sizeof v);
+    return p + sizeof v;
+}
+
+/* A number where it has 32 bits: itself, or what sends the reader to the ZIP64 field. */
+static uint32_t narrow(uint64_t v) {
+    return v < SATURATED32 ? (uint32_t)v : SATURATED32;
+}
+
+/* The ZIP64 field: what narrow() could not hold of the sizes and, in the directory, the place. */
+static char *set_extra64(char *p, const struct zip_written *w, bool with_place) {
+    bool sizes = w->bytes >= SATURATED32, place = with_place && w->at >= SATURATED32;
+    if (!sizes && !place) return p;
+    p = set16(p, EXTRA_ZIP64);
+    p = set16(p, (uint16_t)(16 * sizes + 8 * place));
+    if (sizes) p = set64(set64(p, w->bytes), w->bytes);
+    return place ? set64(p, w->at) : p;
+}
+
 /* What the local and the central header have in common, from "version needed" to "extra field length". */
 static char *set_common(char *p, const struct zip_written *w, size_t extra) {
-    p = set16(p, VERSION_ZIP);
+    bool is_large = w->bytes >= SATURATED32 || w->at >= SATURATED32;
+    p = set16(p, is_large ? VERSION_ZIP64 : VERSION_ZIP);
     p = set16(p, 0); /* flags */
     p = set16(p, 0); /* stored */
     p = set16(p, 0); /* time */
     p = set16(p, EPOCH);
     p = set32(p, w->crc);
-    p = set32(p, w->bytes);
-    p = set32(p, w->bytes);
+    p = set32(p, narrow(w->bytes));
+    p = set32(p, narrow(w->bytes));
     p = set16(p, (uint16_t)strlen(w->name));
     return set16(p, (uint16_t)extra);
 }
 
-/* Local header, name, a padding field that ends at a multiple of ALIGNMENT, data. */
+/* Local header, name, ZIP64 field, a padding field that ends at a multiple of ALIGNMENT, data. */
 enum ecg_status zip_put(struct zip_out *z, const char *name, const void *data, size_t n) {
     size_t name_bytes = strlen(name);
-    if (name_bytes > MAX_NAME || n >= SATURATED32 || z->at + n + ALIGNMENT * 8 >= SATURATED32 ||
-        z->n + 1 >= SATURATED16)
-        return ecg_fail(ECG_ERR_FAIL, "%s: larger than a zip archive can be; write .safetensors",
-                        z->file->path);
+    if (name_bytes > MAX_NAME)
+        return ecg_fail(ECG_ERR_FAIL, "%s: a name too long for a zip archive: %.40s...",
+                        z->file->path, name);
     TRY(mem_grow((void **)&z->written, &z->cap, z->n + 1, sizeof *z->written));
     struct zip_written *w = &z->written[z->n++];
     memcpy(w->name, name, name_bytes + 1);
-    w->bytes = (uint32_t)n;
+    w->bytes = n;
     w->crc = n ? libdeflate_crc32(0, data, n) : 0;
-    w->at = (uint32_t)z->at;
+    w->at = z->at;
 
-    char head[LOCAL_BYTES + MAX_NAME + 4 + ALIGNMENT] = {0};
-    size_t least = z->at + LOCAL_BYTES + name_bytes + 4;
+    char extra[MAX_EXTRA64], head[LOCAL_BYTES + MAX_NAME + MAX_EXTRA64 + 4 + ALIGNMENT] = {0};
+    size_t wide = (size_t)(set_extra64(extra, w, false) - extra);
+    size_t least = z->at + LOCAL_BYTES + name_bytes + wide + 4;
     size_t padding = (ALIGNMENT - least % ALIGNMENT) % ALIGNMENT;
-    char *p = set_common(set32(head, SIGN_LOCAL), w, 4 + padding);
+    char *p = set_common(set32(head, SIGN_LOCAL), w, wide + 4 + padding);
     memcpy(p, name, name_bytes);
-    p = set16(p + name_bytes, PADDING_ID);
+    memcpy(p + name_bytes, extra, wide);
+    p = set16(p + name_bytes + wide, PADDING_ID);
     p = set16(p, (uint16_t)padding);
     TRY(put(z, head, (size_t)(p - head) + padding));
     return put(z, data, n);
+}
+
+/* The ZIP64 end record and its locator. */
+static enum ecg_status put_end64(struct zip_out *z, uint64_t begin) {
+    char end[END64_BYTES + LOCATOR_BYTES] = {0};
+    uint64_t at = z->at;
+    char *p = set64(set32(end, SIGN_END64), END64_BYTES - 12);
+    p = set16(set16(p, VERSION_ZIP64), VERSION_ZIP64);
+    p = set64(set64(p + 8, z->n), z->n);
+    p = set64(set64(p, at - begin), begin);
+    p = set64(set32(p, SIGN_LOCATOR) + 4, at);
+    set32(p, 1);
+    return put(z, end, sizeof end);
 }
 
 enum ecg_status zip_finish(struct zip_out *z) {
     uint64_t begin = z->at;
     for (size_t i = 0; i < z->n; i++) {
         const struct zip_written *w = &z->written[i];
-        char entry[CENTRAL_BYTES] = {0}; /* comment, part, attributes: 0 */
-        set_common(set16(set32(entry, SIGN_CENTRAL), VERSION_ZIP), w, 0);
-        set32(entry + CENTRAL_BYTES - 4, w->at);
+        char entry[CENTRAL_BYTES] = {0}, extra[MAX_EXTRA64]; /* comment, part, attributes: 0 */
+        size_t wide = (size_t)(set_extra64(extra, w, true) - extra);
+        set_common(set16(set32(entry, SIGN_CENTRAL), wide ? VERSION_ZIP64 : VERSION_ZIP), w, wide);
+        set32(entry + CENTRAL_BYTES - 4, narrow(w->at));
         TRY(put(z, entry, sizeof entry));
         TRY(put(z, w->name, strlen(w->name)));
+        TRY(put(z, extra, wide));
     }
-    if (z->at >= SATURATED32)
-        return ecg_fail(ECG_ERR_FAIL, "%s: larger than a zip archive can be; write .safetensors",
-                        z->file->path);
+    uint64_t bytes = z->at - begin;
+    uint16_t n = z->n < SATURATED16 ? (uint16_t)z->n : SATURATED16;
+    if (n == SATURATED16 || begin >= SATURATED32 || bytes >= SATURATED32) TRY(put_end64(z, begin));
     char end[END_BYTES] = {0};
     char *p = set32(end, SIGN_END);
-    p = set16(p + 4, (uint16_t)z->n);
-    p = set16(p, (uint16_t)z->n);
-    p = set32(p, (uint32_t)(z->at - begin));
-    set32(p, (uint32_t)begin);
+    p = set16(set16(p + 4, n), n);
+    set32(set32(p, narrow(bytes)), narrow(begin));
     return put(z, end, sizeof end);
 }
 

@@ -13,8 +13,10 @@
 #include "core/conf_text.h"
 #include "core/mem.h"
 
-#define MAX_WORD 128 /* longer words have no nearest name */
-#define MAX_KEY  512
+#define MAX_WORD        128 /* longer words have no nearest name */
+#define MAX_KEY         512
+/* Of a CONF_NODE: two less than a file may have, so that the dump, where it stands under section and key, can be read. */
+#define MAX_NODE_LEVELS (YAML_MAX_LEVELS - 2)
 
 /* One reading of a file or of a --set. */
 struct reading {
@@ -246,7 +248,28 @@ static enum ecg_status set_texts(const struct conf_option *o, struct conf_string
     return ECG_OK;
 }
 
-/* Sets one option. A node is taken over: *slot becomes NULL. */
+static int levels(const struct yaml_node *v) {
+    int deepest = 0;
+    for (size_t i = 0; i < v->n; i++) {
+        int below = levels(v->items[i]);
+        if (below > deepest) deepest = below;
+    }
+    return deepest + (v->kind != YAML_SCALAR);
+}
+
+/* Takes the node over: *slot becomes NULL. */
+static enum ecg_status set_node(const struct conf_option *o, struct yaml_node **to,
+                                struct yaml_node **slot) {
+    if (yaml_is_null(*slot)) return ECG_OK;
+    if (levels(*slot) > MAX_NODE_LEVELS)
+        return ecg_fail(ECG_ERR_CONFIG, "%s is nested deeper than %d levels", o->key,
+                        MAX_NODE_LEVELS);
+    *to = *slot;
+    *slot = NULL;
+    return ECG_OK;
+}
+
+/* Sets one option. */
 static enum ecg_status set_option(const struct conf_option *o, void *config,
                                   struct yaml_node **slot) {
     struct yaml_node *v = *slot;
@@ -268,11 +291,7 @@ static enum ecg_status set_option(const struct conf_option *o, void *config,
     case CONF_STRINGS:
         return set_texts(o, p, v);
     case CONF_NODE:
-        if (!yaml_is_null(v)) {
-            *(struct yaml_node **)p = v;
-            *slot = NULL;
-        }
-        break;
+        return set_node(o, p, slot);
     }
     return ECG_OK;
 }
@@ -379,19 +398,35 @@ static enum ecg_status reading_open(struct reading *r) {
     return MEM_NEW(&r->seen, n);
 }
 
+static enum ecg_status read_root(struct reading *r, struct yaml_node *root, const char *what) {
+    TRY(reading_open(r));
+    enum ecg_status status = ECG_OK;
+    if (root->kind == YAML_MAP) {
+        status = read_map(r, "", root);
+    } else if (!yaml_is_null(root)) {
+        ecg_fail(ECG_ERR_CONFIG, "%s must be a map of keys", what);
+        status = at_place(r, root->line, root->column, ECG_ERR_CONFIG);
+    }
+    free(r->seen);
+    return status;
+}
+
 enum ecg_status conf_read_file(const struct conf_option *table, void *config, const char *path) {
     struct reading r = {.table = table, .config = config, .where = path, .has_lines = true};
     struct yaml_node *root;
     TRY(yaml_parse_file(&root, path));
-    enum ecg_status status = reading_open(&r);
-    if (status == ECG_OK && root->kind == YAML_MAP) {
-        status = read_map(&r, "", root);
-    } else if (status == ECG_OK && !yaml_is_null(root)) {
-        ecg_fail(ECG_ERR_CONFIG, "a config must be a map of keys");
-        status = at_place(&r, root->line, root->column, ECG_ERR_CONFIG);
-    }
-    free(r.seen);
+    enum ecg_status status = read_root(&r, root, "a config");
     yaml_free(root);
+    return status;
+}
+
+enum ecg_status conf_read_node(const struct conf_option *table, void *config,
+                               const struct yaml_node *node, const char *where) {
+    struct reading r = {.table = table, .config = config, .where = where, .has_lines = true};
+    struct yaml_node *copy;
+    TRY(yaml_copy(&copy, node));
+    enum ecg_status status = read_root(&r, copy, "this");
+    yaml_free(copy);
     return status;
 }
 

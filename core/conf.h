@@ -19,7 +19,7 @@ enum conf_type {
     CONF_CHOICE,  /* int: index into `choices` */
     CONF_INTS,    /* struct conf_ints; a single number is a list of one */
     CONF_STRINGS, /* struct conf_strings; v NULL for null, not for []; a single text is a list of one */
-    CONF_NODE     /* struct yaml_node *: any YAML, read by the owner of the key; NULL for null */
+    CONF_NODE     /* struct yaml_node *: any YAML of 62 levels at most, read by the owner of the key; NULL for null */
 };
 
 struct conf_ints {
@@ -47,9 +47,14 @@ enum ecg_status conf_defaults(const struct conf_option *table, void *config);
 /* Reads a file over what is there; nested maps and dotted keys both work. After an error the struct holds
  * what was read before it; conf_free is due all the same. */
 enum ecg_status conf_read_file(const struct conf_option *table, void *config, const char *path);
+/* Reads a map of keys (an item of a CONF_NODE list) over what is there; nested maps and dotted keys both work. `node` stays as it
+ * is; `where` stands before the line in messages. */
+enum ecg_status conf_read_node(const struct conf_option *table, void *config,
+                               const struct yaml_node *node, const char *where);
 /* One "key=value" of --set; value is YAML. No '=': ECG_ERR_USAGE. */
 enum ecg_status conf_set(const struct conf_option *table, void *config, const char *assignment);
-/* The resolved config as YAML text: every key with its value, numbers that read back exactly. */
+/* The resolved config as YAML text: every key with its value, numbers that read back exactly. More text than can be
+ * read again (YAML_MAX_BYTES): ECG_ERR_CONFIG. */
 enum ecg_status conf_dump(const struct conf_option *table, const void *config, char **text);
 /* Help text: key, default and meaning in three columns of a page of 100, a blank line between sections. */
 enum ecg_status conf_help(const struct conf_option *table, char **text);

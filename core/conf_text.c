@@ -10,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* YAML takes 1024 characters, and an escape has up to 6 for one. */
+#define MAX_SIMPLE_KEY 160
+
 /* The shortest decimal that reads back as the same double: "0.001", "1e-5", "300000". */
 static void number_text(double v, char *text, size_t size) {
     if (v == floor(v) && fabs(v) < 1e15) {
@@ -129,6 +132,13 @@ static void put_text(FILE *f, const char *text) {
         put_quoted(f, text);
 }
 
+/* A key; one that could be longer than YAML takes it in front of a colon stands behind a question mark. */
+static void put_key(FILE *f, const char *key) {
+    if (strlen(key) > MAX_SIMPLE_KEY) fputs("? ", f);
+    put_text(f, key);
+    fputs(": ", f);
+}
+
 /* Any YAML in flow style: {path: DIR, fold: 1-8}. */
 static void put_node(FILE *f, const struct yaml_node *v) {
     if (!v || yaml_is_null(v)) {
@@ -142,10 +152,7 @@ static void put_node(FILE *f, const struct yaml_node *v) {
         putc(v->kind == YAML_MAP ? '{' : '[', f);
         for (size_t i = 0; i < v->n; i++) {
             if (i > 0) fputs(", ", f);
-            if (v->kind == YAML_MAP) {
-                put_text(f, v->keys[i]);
-                fputs(": ", f);
-            }
+            if (v->kind == YAML_MAP) put_key(f, v->keys[i]);
             put_node(f, v->items[i]);
         }
         putc(v->kind == YAML_MAP ? '}' : ']', f);
@@ -252,7 +259,13 @@ enum ecg_status conf_dump(const struct conf_option *table, const void *config, c
             putc('\n', f);
         }
     }
-    return finish_text(f, text);
+    TRY(finish_text(f, text));
+    if (size <= YAML_MAX_BYTES) return ECG_OK;
+    free(*text);
+    *text = NULL;
+    return ecg_fail(ECG_ERR_CONFIG,
+                    "the config has %zu bytes of text; at most %u can be read again", size,
+                    YAML_MAX_BYTES);
 }
 
 /* ---- help ---- */

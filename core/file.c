@@ -16,6 +16,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include "core/mem.h"
 
@@ -77,6 +80,21 @@ out:
     return status;
 }
 
+/* The rest of a map's last page can be read; the address sanitizer is told that it must not be. */
+#ifdef __SANITIZE_ADDRESS__
+static void guard_rest(const struct file_map *m, bool on) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), rest = (page - m->size % page) % page;
+    if (on)
+        __asan_poison_memory_region(m->data + m->size, rest);
+    else
+        __asan_unpoison_memory_region(m->data + m->size, rest);
+}
+#else
+static void guard_rest(const struct file_map *m, bool on) {
+    (void)m, (void)on;
+}
+#endif
+
 enum ecg_status file_map_open(struct file_map *m, const char *path) {
     int fd;
     struct stat info;
@@ -89,13 +107,17 @@ enum ecg_status file_map_open(struct file_map *m, const char *path) {
             status = ecg_fail(ECG_ERR_IO, "%s: can't map: %s", path, strerror(errno));
         else
             *m = (struct file_map){.data = data, .size = (size_t)info.st_size};
+        if (m->data) guard_rest(m, true);
     }
     close(fd);
     return status;
 }
 
 void file_map_close(struct file_map *m) {
-    if (m->data) munmap((void *)m->data, m->size);
+    if (m->data) {
+        guard_rest(m, false);
+        munmap((void *)m->data, m->size);
+    }
     *m = (struct file_map){0};
 }
 

@@ -28,9 +28,11 @@ enum rng_stream {
     RNG_SHUFFLE,  /* a = epoch */
     RNG_DROPOUT,  /* kernels: see ops.h */
     RNG_DROP_PATH,
-    RNG_AUGMENT,
+    RNG_AUGMENT, /* a = epoch, b = place in the epoch */
     RNG_SYNTH, /* a, b = record number, low and high word */
-    RNG_BOOTSTRAP
+    RNG_BOOTSTRAP,
+    RNG_BALANCE, /* a = epoch */
+    RNG_MIXUP    /* a = epoch, b = place in the epoch */
 };
 
 /* Starts the sequence that (seed, stream, a, b) names: the same words at every start. */

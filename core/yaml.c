@@ -13,14 +13,11 @@
 #include "core/file.h"
 #include "core/mem.h"
 
-#define MAX_LEVELS 64
-#define MAX_BYTES  (8u << 20)
-
 struct builder {
     const char *where;
     struct yaml_node *root;
-    struct yaml_node *open[MAX_LEVELS]; /* maps and lists not closed yet, outermost first */
-    size_t item_cap[MAX_LEVELS], key_cap[MAX_LEVELS];
+    struct yaml_node *open[YAML_MAX_LEVELS]; /* maps and lists not closed yet, outermost first */
+    size_t item_cap[YAML_MAX_LEVELS], key_cap[YAML_MAX_LEVELS];
     int depth;
     char *key; /* the innermost map's key whose value comes next */
     int key_line, key_column;
@@ -90,7 +87,7 @@ static enum ecg_status on_open(struct builder *b, enum yaml_kind kind, const yam
     struct yaml_node *v;
     if (tag) return refuse(b, at, "tags are not supported");
     if (wants_key(b)) return refuse(b, at, "a key must be plain text, not a map or a list");
-    if (b->depth == MAX_LEVELS) return refuse(b, at, "nested deeper than 64 levels");
+    if (b->depth == YAML_MAX_LEVELS) return refuse(b, at, "nested deeper than 64 levels");
     TRY(add_node(b, kind, at, &v));
     b->item_cap[b->depth] = b->key_cap[b->depth] = 0;
     b->open[b->depth++] = v;
@@ -158,10 +155,23 @@ static enum ecg_status on_event(struct builder *b, const yaml_event_t *e) {
     return ECG_OK;
 }
 
-static enum ecg_status syntax_error(const yaml_parser_t *p, const char *where) {
+/* The reader of characters knows bytes only. */
+static enum ecg_status bad_character(const yaml_parser_t *p, const char *text, size_t n,
+                                     const char *where) {
+    size_t at = p->problem_offset < n ? p->problem_offset : n, line = 1, begin = 0;
+    for (size_t i = 0; i < at; i++)
+        if (text[i] == '\n') {
+            line++;
+            begin = i + 1;
+        }
+    return ecg_fail(ECG_ERR_CONFIG, "%s:%zu:%zu: byte %zu: %s", where, line, at - begin + 1, at,
+                    p->problem);
+}
+
+static enum ecg_status syntax_error(const yaml_parser_t *p, const char *text, size_t n,
+                                    const char *where) {
     if (p->error == YAML_MEMORY_ERROR) return ecg_fail(ECG_ERR_NOMEM, "%s: out of memory", where);
-    if (p->error == YAML_READER_ERROR)
-        return ecg_fail(ECG_ERR_CONFIG, "%s: byte %zu: %s", where, p->problem_offset, p->problem);
+    if (p->error == YAML_READER_ERROR) return bad_character(p, text, n, where);
     return ecg_fail(ECG_ERR_CONFIG, "%s:%zu:%zu: %s%s%s", where, p->problem_mark.line + 1,
                     p->problem_mark.column + 1, p->problem ? p->problem : "bad YAML",
                     p->context ? " " : "", p->context ? p->context : "");
@@ -174,16 +184,16 @@ enum ecg_status yaml_parse(struct yaml_node **root, const char *text, size_t n, 
     yaml_parser_t parser;
     bool done = false;
     *root = NULL;
-    if (n > MAX_BYTES)
+    if (n > YAML_MAX_BYTES)
         return ecg_fail(ECG_ERR_CONFIG, "%s: %zu bytes of YAML; at most %u are read", where, n,
-                        MAX_BYTES);
+                        YAML_MAX_BYTES);
     if (!yaml_parser_initialize(&parser))
         return ecg_fail(ECG_ERR_NOMEM, "%s: out of memory", where);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
     while (status == ECG_OK && !done) {
         yaml_event_t event;
         if (!yaml_parser_parse(&parser, &event)) {
-            status = syntax_error(&parser, where);
+            status = syntax_error(&parser, text, n, where);
             break;
         }
         done = event.type == YAML_STREAM_END_EVENT;
@@ -207,7 +217,7 @@ enum ecg_status yaml_parse_file(struct yaml_node **root, const char *path) {
     char *text;
     size_t n;
     *root = NULL;
-    enum ecg_status status = file_read(path, MAX_BYTES, &text, &n);
+    enum ecg_status status = file_read(path, YAML_MAX_BYTES, &text, &n);
     if (status == ECG_ERR_DATA) return ECG_ERR_CONFIG; /* too large or no plain file: so it says */
     TRY(status);
     status = yaml_parse(root, text, n, path);
@@ -225,6 +235,38 @@ void yaml_free(struct yaml_node *root) {
     free(root->keys);
     free(root->text);
     free(root);
+}
+
+static enum ecg_status copy_children(struct yaml_node *to, const struct yaml_node *v) {
+    TRY(MEM_NEW(&to->items, v->n));
+    if (v->keys) TRY(MEM_NEW(&to->keys, v->n));
+    for (; to->n < v->n; to->n++) {
+        TRY(yaml_copy(&to->items[to->n], v->items[to->n]));
+        if (!v->keys) continue;
+        enum ecg_status status = mem_strdup(&to->keys[to->n], v->keys[to->n]);
+        if (status == ECG_OK) continue;
+        yaml_free(to->items[to->n]);
+        return status;
+    }
+    return ECG_OK;
+}
+
+enum ecg_status yaml_copy(struct yaml_node **copy, const struct yaml_node *v) {
+    struct yaml_node *to;
+    TRY(MEM_NEW(&to, 1));
+    *to = *v;
+    to->text = NULL;
+    to->n = 0;
+    to->items = NULL;
+    to->keys = NULL;
+    enum ecg_status status = v->text ? mem_strdup(&to->text, v->text) : ECG_OK;
+    if (status == ECG_OK && v->n > 0) status = copy_children(to, v);
+    if (status != ECG_OK) {
+        yaml_free(to);
+        to = NULL;
+    }
+    *copy = to;
+    return status;
 }
 
 const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * YAML documents as a tree with line numbers, over libyaml's events. One document a file; aliases,
- * tags, duplicate keys, non-scalar keys, more than 64 levels or 8 MiB are errors (78, with
+ * tags, duplicate keys, non-scalar keys, too many levels or bytes are errors (78, with
  * file:line:column). An empty document is a null. */
 #ifndef CORE_YAML_H
 #define CORE_YAML_H
@@ -13,6 +13,9 @@
 
 /* Hidden: libyaml has a yaml_free of its own, which ours must never stand in for at link time. */
 #pragma GCC visibility push(hidden)
+
+#define YAML_MAX_LEVELS 64
+#define YAML_MAX_BYTES  (8u << 20)
 
 enum yaml_kind { YAML_SCALAR, YAML_LIST, YAML_MAP };
 
@@ -31,6 +34,7 @@ struct yaml_node {
 enum ecg_status yaml_parse(struct yaml_node **root, const char *text, size_t n, const char *where);
 enum ecg_status yaml_parse_file(struct yaml_node **root, const char *path); /* missing file: ECG_ERR_NOINPUT */
 void yaml_free(struct yaml_node *root); /* NULL is fine */
+enum ecg_status yaml_copy(struct yaml_node **copy, const struct yaml_node *v); /* the whole tree below v */
 
 const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key); /* NULL: not there */
 bool yaml_is_null(const struct yaml_node *v); /* plain null, ~ or empty */

@@ -28,6 +28,8 @@ void annotations_free(struct annotations *a) {
     free(a->label);
     free(a->target);
     free(a->patient);
+    for (size_t i = 0; a->codes && i < a->n; i++) free(a->codes[i]);
+    free(a->codes);
     free(a->fold);
     *a = (struct annotations){0};
 }
@@ -42,6 +44,20 @@ enum ecg_status annotations_add_name(struct names *names, const char *name) {
     names->v = v;
     TRY(mem_strdup(&v[names->n], name));
     names->n++;
+    return ECG_OK;
+}
+
+enum ecg_status annotations_add_labels(struct annotations *a, const struct names *more,
+                                       int *first) {
+    size_t old = (size_t)a->labels.n, k = old + (size_t)more->n;
+    uint8_t *label;
+    *first = a->labels.n;
+    for (int i = 0; i < more->n; i++) TRY(annotations_add_name(&a->labels, more->v[i]));
+    TRY(mem_alloc((void **)&label, a->n * k, 1));
+    memset(label, SHARD_LABEL_UNKNOWN, a->n * k);
+    for (size_t i = 0; i < a->n && old > 0; i++) memcpy(label + i * k, a->label + i * old, old);
+    free(a->label);
+    a->label = label;
     return ECG_OK;
 }
 

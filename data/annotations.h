@@ -19,6 +19,7 @@ struct annotations {
     float *target;                /* (n, T): NaN unknown */
     char **patient;               /* (n), NULL unknown; or NULL */
     int16_t *fold;                /* (n), -1 unknown; or NULL */
+    char **codes;                 /* (n), text of source codes, NULL unknown; or NULL */
 };
 
 /* Names are there already; makes the rest for n records with everything unknown. */
@@ -28,6 +29,10 @@ void annotations_free(struct annotations *a); /* zeroed is fine */
 /* Appends a copy of a name. ECG_ERR_CONFIG when it stands twice or is no column name (empty, with
  * a newline). */
 enum ecg_status annotations_add_name(struct names *names, const char *name);
+
+/* More label columns, unknown for every record; sets *first to the index of the first. Errors as
+ * annotations_add_name. */
+enum ecg_status annotations_add_labels(struct annotations *a, const struct names *more, int *first);
 
 /* A label value: 0, 1, or unknown (NaN, -1, 255). False when it is none of them. */
 bool annotations_label(double v, uint8_t *out);

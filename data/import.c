@@ -16,6 +16,7 @@
 #include "core/mem.h"
 #include "core/pool.h"
 #include "data/annotations.h"
+#include "data/import_codes.h"
 #include "data/import_sources.h"
 #include "data/readers/arrays.h"
 #include "data/readers/wfdb.h"
@@ -229,9 +230,12 @@ static enum ecg_status find_wfdb(struct import *m) {
     TRY(source_list_find(&m->files, o->sources, o->n_sources));
     m->n = m->files.n;
     m->ids = m->files.ids;
-    if (!o->table.path) return ECG_OK;
-    TRY(table_read(&m->notes, &o->table, m->ids, m->n, &m->n_unmatched));
-    return ECG_OK;
+    if (o->table.path) TRY(table_read(&m->notes, &o->table, m->ids, m->n, &m->n_unmatched));
+    if (!o->label_map) return ECG_OK;
+    if (!o->table.code_column)
+        TRY(import_codes_headers(&m->notes, m->files.paths, m->n, o->code_field));
+    return import_codes_labels(&m->notes, o->label_map, m->ids,
+                               o->table.code_column ? o->table.path : o->sources[0]);
 }
 
 static enum ecg_status find_arrays(struct import *m) {
@@ -245,7 +249,12 @@ static enum ecg_status find_arrays(struct import *m) {
     TRY(arrays_open(&m->arrays, o->sources[0], o->map));
     m->n = arrays_count(m->arrays);
     TRY(arrays_ids(m->arrays, &m->ids));
-    return arrays_annotations(m->arrays, &m->notes);
+    TRY(arrays_annotations(m->arrays, &m->notes));
+    if (!o->label_map) return ECG_OK;
+    if (!m->notes.codes)
+        return ecg_fail(ECG_ERR_CONFIG, "%s: no key codes, the dataset that --label-map reads",
+                        o->map);
+    return import_codes_labels(&m->notes, o->label_map, m->ids, o->sources[0]);
 }
 
 /* How many recordings are in work at once. */

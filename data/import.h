@@ -20,6 +20,9 @@ struct import_options {
     int n_sources;
     const char *map;         /* hdf5: MAP.yaml */
     struct table_spec table; /* wfdb: labels from a CSV; path NULL = none */
+    /* labels from codes (label_map.h), after the others; NULL: none. The codes: wfdb: of
+     * table.code_column, without one of the headers' "#code_field:"; hdf5: of the map's dataset */
+    const char *label_map, *code_field;
     /* leads n 0: the first record's; the standard twelve in their order when it has them */
     struct prep prep;
     const char *out;     /* a folder that is new or empty */

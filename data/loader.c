@@ -8,6 +8,7 @@
  * Batches are counted from the opening: `begun` >= `taken` >= `released`; batch i lives in slot i % ring. */
 #include "data/loader.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@
 
 #define RING      4
 #define LARGE     128 /* records of a batch of which two are enough */
-#define MAX_PIECE 16  /* records a worker takes at a time */
+#define MAX_PIECE 16  /* records a worker takes at a time; even, for pairs */
 
 struct slot {
     struct batch b;
@@ -41,6 +42,7 @@ struct loader {
     bool stop, ended; /* ended: no batch after `begun` */
     size_t begun, taken, released;
     size_t *order; /* (n) of the epoch that is being begun */
+    double *upto;  /* (n) running sums of the weights; NULL without */
     uint32_t epoch;
     size_t next_batch; /* of the epoch */
     struct slot slots[RING];
@@ -50,6 +52,14 @@ struct loader {
 };
 
 /* ------------------------------------------------------------------ handing out work; the lock is held */
+
+static void order_epoch(struct loader *l) {
+    const struct loader_options *o = &l->o;
+    if (l->upto != NULL)
+        sampler_draw(o->n, l->upto, o->seed, l->epoch, l->order);
+    else
+        sampler_order(o->n, o->shuffle, o->seed, l->epoch, l->order);
+}
 
 /* Fills in what the next batch will hold. */
 static void begin_batch(struct loader *l) {
@@ -68,7 +78,7 @@ static void begin_batch(struct loader *l) {
     l->next_batch = 0;
     l->epoch++;
     l->ended = !l->o.repeat;
-    if (!l->ended) sampler_order(l->o.n, l->o.shuffle, l->o.seed, l->epoch, l->order);
+    if (!l->ended) order_epoch(l);
 }
 
 /* A piece of the newest batch, of a new one when that is given out; false when there is none to give. */
@@ -97,17 +107,31 @@ static void keep_failure(struct slot *s, enum ecg_status status, int at) {
 
 /* ------------------------------------------------------------------ reading; without the lock */
 
-/* One worker's rows before the wanted columns are picked. */
+/* One worker's memory. */
 struct rows {
-    uint8_t *labels; /* (K) */
+    uint8_t *labels; /* (K) before the wanted columns are picked */
     float *targets;  /* (T) */
+    struct augment_scratch scratch;
+    void *memory; /* of the scratch */
 };
+
+static int16_t *waveform(const struct loader *l, const struct batch *b, int i) {
+    return b->ecg + (size_t)i * l->record_values;
+}
+
+static struct augment_place place_in_epoch(const struct loader *l, const struct batch *b, int i) {
+    size_t place = b->number * (size_t)l->o.batch_size + (size_t)i;
+    return (struct augment_place){.seed = l->o.seed, .epoch = b->epoch, .place = (uint32_t)place};
+}
 
 static enum ecg_status read_record(struct loader *l, const struct batch *b, int i,
                                    struct rows *rows) {
     size_t record = b->record[i];
-    if (!l->o.columns_only)
-        TRY(dataset_read(l->data, record, b->ecg + (size_t)i * l->record_values, &b->scale[i]));
+    if (!l->o.columns_only) TRY(dataset_read(l->data, record, waveform(l, b, i), &b->scale[i]));
+    if (l->o.augment != NULL && !l->o.columns_only) {
+        struct augment_place at = place_in_epoch(l, b, i);
+        augment_record(l->o.augment, &at, &rows->scratch, waveform(l, b, i), &b->scale[i]);
+    }
     if (l->o.n_labels > 0) {
         TRY(dataset_labels(l->data, record, rows->labels));
         uint8_t *to = b->labels + (size_t)i * (size_t)l->o.n_labels;
@@ -121,6 +145,23 @@ static enum ecg_status read_record(struct loader *l, const struct batch *b, int 
     return ECG_OK;
 }
 
+/* Pairs of neighbours, which the epoch's order has put together by chance; a piece holds whole pairs. */
+static void mix_piece(const struct loader *l, const struct batch *b, int first, int n) {
+    for (int i = first; i < first + n; i += 2) {
+        b->partner[i] = i;
+        b->mix[i] = 1;
+        if (i + 1 == b->B) return;
+        for (int k = 0; k < 2; k++) {
+            struct augment_place at = place_in_epoch(l, b, i + k);
+            b->mix[i + k] = augment_lambda(l->o.augment, &at);
+            b->partner[i + k] = i + 1 - k;
+        }
+        augment_mix(l->o.augment, b->mix + i,
+                    (int16_t *[2]){waveform(l, b, i), waveform(l, b, i + 1)},
+                    (float *[2]){&b->scale[i], &b->scale[i + 1]});
+    }
+}
+
 /* The first failure ends the piece; *failed_at is its place. */
 static enum ecg_status read_piece(struct loader *l, const struct batch *b, int first, int n,
                                   struct rows *rows, int *failed_at) {
@@ -132,12 +173,20 @@ static enum ecg_status read_piece(struct loader *l, const struct batch *b, int f
         *failed_at = i;
         return ecg_fail_prefix(status, "shard %s, record %zu: ", shard, row);
     }
+    if (b->mix != NULL) mix_piece(l, b, first, n);
     return ECG_OK;
 }
 
 static enum ecg_status make_rows(const struct loader *l, struct rows *rows) {
+    struct arena a = {0};
     TRY(MEM_NEW(&rows->labels, (size_t)l->data->schema.labels.n));
-    return MEM_NEW(&rows->targets, (size_t)l->data->schema.targets.n);
+    TRY(MEM_NEW(&rows->targets, (size_t)l->data->schema.targets.n));
+    if (l->o.augment == NULL) return ECG_OK;
+    augment_carve(l->o.augment, &a, &rows->scratch);
+    TRY(arena_commit(&a));
+    rows->memory = a.base;
+    augment_carve(l->o.augment, &a, &rows->scratch);
+    return ECG_OK;
 }
 
 static void *work(void *context) {
@@ -162,6 +211,7 @@ static void *work(void *context) {
     pthread_mutex_unlock(&l->lock);
     free(rows.labels);
     free(rows.targets);
+    free(rows.memory);
     return NULL;
 }
 
@@ -174,6 +224,18 @@ static enum ecg_status check_columns(const int *columns, int n, int there, const
     return ECG_OK;
 }
 
+static enum ecg_status check_weights(const struct loader_options *o) {
+    double sum = 0;
+    for (size_t i = 0; o->weight != NULL && i < o->n; i++) {
+        if (!(o->weight[i] >= 0))
+            return ecg_fail(ECG_ERR_CONFIG, "weight %g of record %zu", o->weight[i], o->index[i]);
+        sum += o->weight[i];
+    }
+    if (o->weight != NULL && !(sum > 0 && isfinite(sum)))
+        return ecg_fail(ECG_ERR_CONFIG, "weights of %zu records add up to %g", o->n, sum);
+    return ECG_OK;
+}
+
 static enum ecg_status check_options(const struct dataset *d, const struct loader_options *o) {
     if (o->n == 0) return ecg_fail(ECG_ERR_CONFIG, "%s: no record to read", d->path);
     if (o->batch_size < 1)
@@ -182,6 +244,7 @@ static enum ecg_status check_options(const struct dataset *d, const struct loade
         if (o->index[i] >= d->n_records)
             return ecg_fail(ECG_ERR_CONFIG, "%s: record %zu of %zu", d->path, o->index[i],
                             d->n_records);
+    TRY(check_weights(o));
     TRY(check_columns(o->label_columns, o->n_labels, d->schema.labels.n, "label"));
     return check_columns(o->target_columns, o->n_targets, d->schema.targets.n, "target");
 }
@@ -213,6 +276,14 @@ static int ring_slots(const struct loader_options *o) {
     return (int)(!o->repeat && n_batches < slots ? n_batches : slots);
 }
 
+static bool mixes(const struct loader_options *o) {
+    return o->augment != NULL && o->augment->o.mixup > 0;
+}
+
+static int n_workers(const struct loader_options *o) {
+    return o->workers > 0 ? o->workers : 1;
+}
+
 /* The arrays of the ring's batches. */
 static void carve_ring(const struct loader_options *o, size_t record_values, int ring,
                        struct arena *a, struct slot *slots) {
@@ -226,14 +297,19 @@ static void carve_ring(const struct loader_options *o, size_t record_values, int
         b->labels = arena_carve(a, n * (size_t)o->n_labels);
         b->targets = arena_carve(a, n * (size_t)o->n_targets * sizeof *b->targets);
         b->record = arena_carve(a, n * sizeof *b->record);
+        b->mix = mixes(o) ? arena_carve(a, n * sizeof *b->mix) : NULL;
+        b->partner = mixes(o) ? arena_carve(a, n * sizeof *b->partner) : NULL;
     }
 }
 
 size_t loader_bytes(const struct loader_options *o, size_t record_values) {
     struct arena counted = {0};
     struct slot slots[RING];
+    struct augment_scratch scratch;
     carve_ring(o, record_values, ring_slots(o), &counted, slots);
-    return counted.used + o->n * sizeof(size_t);
+    for (int i = 0; o->augment != NULL && i < n_workers(o); i++)
+        augment_carve(o->augment, &counted, &scratch);
+    return counted.used + o->n * (sizeof(size_t) + (o->weight != NULL ? sizeof(double) : 0));
 }
 
 static enum ecg_status make_ring(struct loader *l) {
@@ -252,9 +328,10 @@ static enum ecg_status make_ring(struct loader *l) {
 
 /* Signals are for the main thread, so the workers start with all of them blocked. */
 static enum ecg_status start_workers(struct loader *l) {
-    int n = l->o.workers > 0 ? l->o.workers : 1;
+    int n = n_workers(&l->o);
     size_t share = batch_records(&l->o) / (size_t)n;
     l->piece = share < 1 ? 1 : share < MAX_PIECE ? (int)share : MAX_PIECE;
+    if (mixes(&l->o)) l->piece += l->piece % 2;
     TRY(MEM_NEW(&l->threads, (size_t)n));
     sigset_t all, before;
     sigfillset(&all);
@@ -286,7 +363,11 @@ enum ecg_status loader_open(struct loader **out, struct dataset *d,
     pthread_cond_init(&l->can_take, NULL);
     TRY_OUT(set_start(l));
     TRY_OUT(MEM_NEW(&l->order, o->n));
-    sampler_order(o->n, o->shuffle, o->seed, l->epoch, l->order);
+    if (o->weight != NULL) {
+        TRY_OUT(MEM_NEW(&l->upto, o->n));
+        sampler_cumulate(o->n, o->weight, l->upto);
+    }
+    order_epoch(l);
     TRY_OUT(make_ring(l));
     TRY_OUT(start_workers(l));
     *out = l;
@@ -308,6 +389,7 @@ void loader_close(struct loader *l) {
     pthread_cond_destroy(&l->can_take);
     free(l->memory);
     free(l->order);
+    free(l->upto);
     free(l->threads);
     free(l);
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/status.h"
+#include "data/augment.h"
 #include "data/shard.h"
 
 /* A part of a data set, as data.train / data.valid / data.test give it. */
@@ -37,6 +38,10 @@ enum ecg_status selection_overlap(struct dataset *da, const size_t *a, size_t na
 /* The order of an epoch: position -> place in the selection, a Fisher-Yates shuffle by Philox (seed, RNG_SHUFFLE,
  * epoch); without shuffle the identity. */
 void sampler_order(size_t n, bool shuffle, uint64_t seed, uint32_t epoch, size_t *order);
+/* The order of a balanced epoch: n places drawn with replacement, place i with probability weight[i] / their sum, by Philox
+ * (seed, RNG_BALANCE, epoch). upto: the weights' running sums. */
+void sampler_cumulate(size_t n, const double *weight, double *upto);
+void sampler_draw(size_t n, const double *upto, uint64_t seed, uint32_t epoch, size_t *order);
 
 struct loader_options {
     const size_t *index; /* the selection; like the columns the caller's, and must outlive the loader */
@@ -47,6 +52,8 @@ struct loader_options {
     int n_targets;
     int batch_size;
     bool shuffle;
+    const double *weight; /* (n) of a balanced epoch, which is drawn and not shuffled; NULL: every record once */
+    const struct augment *augment; /* NULL: records as they are stored; outlives the loader like the selection */
     uint64_t seed;
     uint32_t epoch;     /* first epoch */
     size_t first_batch; /* batches of it to skip: resume in the middle of an epoch */
@@ -66,16 +73,21 @@ struct batch {
     uint8_t *labels; /* (B, n_labels) */
     float *targets;  /* (B, n_targets) */
     size_t *record;  /* (B) record numbers in the data set */
+    /* Mixup, else NULL: record i's waveform is mix[i] of its own and 1 - mix[i] of record partner[i]'s, which is mixed with i
+     * in turn (2k with 2k + 1; the last of an odd batch is its own partner). Labels and targets stay each record's own. */
+    float *mix;   /* (B) */
+    int *partner; /* (B) */
 };
 
 struct loader;
-/* ECG_ERR_CONFIG: no record, a batch size below 1, a column, record or first_batch that is not there. first_batch =
+/* ECG_ERR_CONFIG: no record, a batch size below 1, a column, record or first_batch that is not there, weights that are no
+ * probabilities. first_batch =
  * batches of an epoch stands for the start of the next one. */
 enum ecg_status loader_open(struct loader **l, struct dataset *d, const struct loader_options *o);
 /* *b = NULL at the end. A record that can't be read is the failure of its batch, with shard and record; the next call
  * goes on with the next batch. */
 enum ecg_status loader_next(struct loader *l, struct batch **b);
-/* Bytes of the batches that a loader with these options reads ahead, and of its order; record_values: C * L. */
+/* Bytes of the batches that a loader with these options reads ahead, of its order and its threads; record_values: C * L. */
 size_t loader_bytes(const struct loader_options *o, size_t record_values);
 size_t loader_batches_per_epoch(const struct loader *l);
 void loader_close(struct loader *l); /* joins the workers; NULL is fine */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * Families of the case table: convolution, linear layer, squeeze and excitation. */
+ * Families of the case table: convolution, linear layer, squeeze and excitation, attention pooling. */
 #include "kernels/case_plan.h"
 
 /* ------------------------------------------------------------------ conv: B, L, C, Cout, K, S, G; PLAIN BF16 */
@@ -164,3 +164,66 @@ static enum ecg_status se_bwd(const struct case_call *r) {
 
 static const struct op_step se_steps[] = {{"se_fwd", 0, se_fwd}, {"se_bwd", 1, se_bwd}};
 CASE_FAMILY(se, se_plan, se_ws, se_steps);
+
+/* ------------------------------------------------------------------ attention: B, L, C; FROZEN NO_DN EXTREME BF16. EXTREME:
+ * scores of many thousands, whole numbers, so that their softmax is known to the last digit. */
+
+enum { ATT_X, ATT_W, ATT_A, ATT_M, ATT_DM, ATT_DE, ATT_DW, ATT_DX };
+
+static struct ops_blc att_shape(const struct op_case *c) {
+    const struct ops_blc s = {c->B, c->L, c->C};
+    return s;
+}
+
+static void att_plan(const struct op_case *c, struct case_plan *plan) {
+    const size_t B = (size_t)c->B, L = (size_t)c->L, C = (size_t)c->C, n = B * L * C;
+    const size_t n_dw = c->flags & CASE_FROZEN ? 0 : C, n_dx = c->flags & CASE_NO_DN ? 0 : n;
+    const int extreme = (c->flags & CASE_EXTREME) != 0;
+    const double range = extreme ? 1024 : C > 16 ? 0.25 : 1;
+
+    struct case_buffer *x = case_input(plan, ATT_X, "x", n);
+    x->gradient = n_dx > 0 ? ATT_DX : CASE_NONE;
+    struct case_buffer *w = case_input(plan, ATT_W, "w", C);
+    w->gradient = n_dw > 0 ? ATT_DW : CASE_NONE;
+    case_range(w, -range, range);
+    if (extreme) x->fill = w->fill = CASE_ENDS;
+    struct case_buffer *a = case_output(plan, ATT_A, "a", B * L, C + L);
+    struct case_buffer *m = case_output(plan, ATT_M, "m", B * C, C + L);
+    m->upstream = ATT_DM;
+    m->scale = 1;
+    struct case_buffer *dm = case_input(plan, ATT_DM, "dm", B * C);
+    struct case_buffer *de = case_output(plan, ATT_DE, "de", B * L, C + L);
+    de->scale = extreme ? 1 : 0;
+    case_updated(plan, ATT_DW, "dw", n_dw, C + B * L)->scale = 1;
+    struct case_buffer *dx = case_output(plan, ATT_DX, "dx", n_dx, C + L);
+    dx->scale = extreme ? range : 1;
+    case_per_sample(x);
+    case_per_sample(a);
+    case_per_sample(m);
+    case_per_sample(dm);
+    case_per_sample(de);
+    case_per_sample(dx);
+    case_activations(c, plan, ATT_X, ATT_DX, CASE_NONE);
+    plan->work = 2.0 * (double)n;
+}
+
+static size_t att_ws(const struct case_call *r) {
+    return r->ops->norm_ws(r->dev, att_shape(r->c));
+}
+
+static enum ecg_status attention_fwd(const struct case_call *r) {
+    return r->ops->attention_fwd(r->dev, case_dtype(r->c), att_shape(r->c), r->p[ATT_X],
+                                 r->p[ATT_W], r->p[ATT_A], r->p[ATT_M]);
+}
+
+static enum ecg_status attention_bwd(const struct case_call *r) {
+    return r->ops->attention_bwd(r->dev, case_dtype(r->c), att_shape(r->c), r->p[ATT_X],
+                                 r->p[ATT_W], r->p[ATT_A], r->p[ATT_DM], r->p[ATT_DE], r->p[ATT_DW],
+                                 r->p[ATT_DX], r->ws);
+}
+
+static const struct op_step attention_steps[] = {
+    {"attention_fwd", 0, attention_fwd},
+    {"attention_bwd", 1, attention_bwd},
+};
+CASE_FAMILY(attention, att_plan, att_ws, attention_steps);

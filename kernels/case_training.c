@@ -170,3 +170,21 @@ static enum ecg_status sgd(const struct case_call *r) {
 
 static const struct op_step sgd_steps[] = {{"sgd", 0, sgd}};
 CASE_FAMILY(sgd, sgd_plan, NULL, sgd_steps);
+
+/* ------------------------------------------------------------------ ema: L = n, K = 10000 * decay */
+
+enum { EMA_P, EMA_AVERAGE };
+
+static void ema_plan(const struct op_case *c, struct case_plan *plan) {
+    const size_t n = (size_t)c->L;
+    case_input(plan, EMA_P, "p", n);
+    case_updated(plan, EMA_AVERAGE, "average", n, 1);
+    plan->work = 3.0 * (double)n;
+}
+
+static enum ecg_status ema(const struct case_call *r) {
+    return r->ops->ema(r->dev, (size_t)r->c->L, r->c->K / 1e4, r->p[EMA_P], r->p[EMA_AVERAGE]);
+}
+
+static const struct op_step ema_steps[] = {{"ema", 0, ema}};
+CASE_FAMILY(ema, ema_plan, NULL, ema_steps);

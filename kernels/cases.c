@@ -83,6 +83,13 @@
         ROW(act, 2, L, 12, 0, 0, 0, 0, dtype), ROW(mean, 2, L, 16, 0, 0, 0, 0, dtype),             \
         ROW(mean, 3, L, 3, 0, 0, 0, 0, dtype),
 
+#define ATTENTION_AT(L, dtype)                                                                     \
+    ROW(attention, 2, L, 16, 0, 0, 0, 0, dtype), ROW(attention, 3, L, 3, 0, 0, 0, 0, dtype),       \
+        ROW(attention, 1, L, 1, 0, 0, 0, 0, dtype),                                                \
+        ROW(attention, 1, L, 33, 0, 0, 0, 0, CASE_NO_DN | dtype),                                  \
+        ROW(attention, 2, L, 24, 0, 0, 0, 0, CASE_FROZEN | dtype),                                 \
+        ROW(attention, 3, L, 160, 0, 0, 0, 0, CASE_EXTREME | CASE_DEGENERATE | dtype),
+
 #define POINTWISE_AT(L)                                                                            \
     ROW(swish, 0, L, 0, 0, 0, 0, 0, 0), ROW(swish, 0, L, 0, 0, 0, 0, 0, CASE_IN_PLACE),            \
         ROW(swish, 0, L, 0, 0, 0, 0, 0, CASE_EXTREME | CASE_DEGENERATE),                           \
@@ -109,7 +116,9 @@
 #define UPDATE_AT(n)                                                                               \
     ROW(sums, 0, n, 0, 0, 0, 0, 0, 0), ROW(adam, 0, n, 0, 0, 1, 0, 0, 0),                          \
         ROW(adam, 0, n, 0, 0, 1000, 0, 0, CASE_VARIANT), ROW(sgd, 0, n, 0, 0, 1, 0, 0, 0),         \
-        ROW(sgd, 0, n, 0, 0, 5, 0, 0, 0), ROW(sgd, 0, n, 0, 0, 5, 0, 0, CASE_PLAIN),
+        ROW(sgd, 0, n, 0, 0, 5, 0, 0, 0), ROW(sgd, 0, n, 0, 0, 5, 0, 0, CASE_PLAIN),               \
+        ROW(ema, 0, n, 0, 0, 0, 0, 0, 0), ROW(ema, 0, n, 0, 0, 900, 0, 0, 0),                      \
+        ROW(ema, 0, n, 0, 0, 9999, 0, 0, 0),
 
 #define LOSS_OF(kind)                                                                              \
     ROW(loss, 16, 0, 5, 0, kind, 0, 0, 0), ROW(loss, 3, 0, 150, 0, kind, 0, 0, CASE_VARIANT),      \
@@ -154,7 +163,9 @@
         ROW(act_conv, 2, 79, 160, 400, 1, 1, 1,                                                    \
             CASE_SWISH | CASE_FOLD | CASE_SUMS | BEHIND | dtype),                                  \
         ROW(act_conv, 2, 625, 64, 160, 1, 1, 1, CASE_SWISH | CASE_SIDE | dtype),                   \
-        ROW(shortcut, 2, 313, 64, 160, 0, 2, 0, dtype),
+        ROW(shortcut, 2, 313, 64, 160, 0, 2, 0, dtype),                                            \
+        ROW(attention, 3, 20, 1024, 0, 0, 0, 0, dtype),                                            \
+        ROW(attention, 2, 313, 300, 0, 0, 0, 0, dtype),
 
 #define ALL_IN(dtype)                                                                              \
     FOR_EDGE_LENGTHS_IN(CONV_AT, dtype)                                                            \
@@ -165,8 +176,9 @@
     NORM_MANY_AT(17, dtype)                                                                        \
     NORM_MANY_AT(157, dtype)                                                                       \
     ROW(norm, 1, 1, 16, 0, 0, 0, 0, CASE_PLAIN | CASE_DEGENERATE | dtype),                         \
-        FOR_EDGE_LENGTHS_IN(ACT_AT, dtype) FOR_EDGE_LENGTHS_IN(SHORTCUT_AT, dtype)                 \
-            FOR_EDGE_LENGTHS_IN(INPUT_AT, dtype) NET1D(dtype)
+        FOR_EDGE_LENGTHS_IN(ACT_AT, dtype) FOR_EDGE_LENGTHS_IN(ATTENTION_AT, dtype)                \
+            FOR_EDGE_LENGTHS_IN(SHORTCUT_AT, dtype) FOR_EDGE_LENGTHS_IN(INPUT_AT, dtype)           \
+                NET1D(dtype)
 
 static const struct op_case rows[] = {
     ALL_IN(0) ALL_IN(CASE_BF16) FOR_EDGE_LENGTHS(POINTWISE_AT) FOR_EDGE_LENGTHS(UPDATE_AT)

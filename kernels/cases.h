@@ -33,10 +33,11 @@ enum case_flag {
     CASE_STATS = 1 << 6,  /* act_conv, shortcut: mean and var asked for */
     CASE_Y_MEAN = 1 << 7, /* act_conv: y_mean asked for */
     CASE_FROZEN = 1 << 8, /* weights' gradients not wanted */
-    CASE_NO_DN = 1 << 9,  /* act_conv: input's gradient not wanted */
+    CASE_NO_DN = 1 << 9,  /* act_conv, attention: input's gradient not wanted */
     CASE_TIES = 1 << 10,  /* shortcut: equal samples and zeros in many windows */
     CASE_EXTREME =
-        1 << 11, /* loss: logits up to 1e4; norm: a mean of 100 sd; pointwise: up to 200 */
+        1 << 11, /* loss: logits up to 1e4; norm: a mean of 100 sd; pointwise: up to 200; attention:
+                    scores beyond 1e4 */
     CASE_VARIANT = 1 << 12,   /* hill: focal margin; adam: decoupled */
     CASE_BF16 = 1 << 13,      /* activations are bf16, else fp32 */
     CASE_DEGENERATE = 1 << 14, /* differences in float mean nothing here: no gradient check */
@@ -132,7 +133,7 @@ struct op_family {
 
 extern const struct op_family family_input, family_conv, family_linear, family_norm, family_act,
     family_mean, family_swish, family_sigmoid, family_shortcut, family_loss, family_sums,
-    family_adam, family_sgd, family_act_conv, family_se;
+    family_adam, family_sgd, family_ema, family_act_conv, family_se, family_attention;
 
 /* The table. */
 const struct op_case *cases_table(size_t *n);

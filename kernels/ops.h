@@ -255,6 +255,16 @@ struct ops {
     enum ecg_status (*mean_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                                 const float *dm, void *dx);
 
+    /* Attention pooling in its plain form (Lin et al. 2017, Ilse et al. 2018); all but x and dx fp32, w (C). Scores e(b,l) =
+     * sum over C of w*x, of any size; a(B,L) = their softmax over L, =; m(B,C) = sum over L of a*x, =. */
+    enum ecg_status (*attention_fwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                     const void *x, const float *w, float *a, float *m);
+    /* From dm(B,C): with u(b,l) = sum over C of dm*x, the gradient at the scores de(B,L) = a*(u - sum over L of a*u), =;
+     * dw(C) += sum over B and L of de*x; dx = a*dm + de*w. dw NULL, dx NULL: not wanted. ws: norm_ws(s). */
+    enum ecg_status (*attention_bwd)(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                     const void *x, const float *w, const float *a, const float *dm,
+                                     float *de, float *dw, void *dx, struct ops_ws ws);
+
     /* Elementwise on fp32 vectors of n: swish and sigmoid of the SE branch. y == x, dx == dy allowed. */
     enum ecg_status (*swish_fwd)(struct ops_dev *dev, size_t n, const float *x, float *y);
     enum ecg_status (*swish_bwd)(struct ops_dev *dev, size_t n, const float *x, const float *dy,
@@ -303,6 +313,9 @@ struct ops {
     /* PyTorch's SGD: g += wd*p; momentum > 0: m = momentum*m + g (m = g at step 1), g = m; p -= lr*g. */
     enum ecg_status (*sgd)(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                            int64_t step, size_t n, float *p, const float *g, float *m);
+    /* average += (1 - decay) * (p - average) */
+    enum ecg_status (*ema)(struct ops_dev *dev, size_t n, double decay, const float *p,
+                           float *average);
 
     /* ---------------------------------------------------------------- fused entries */
 

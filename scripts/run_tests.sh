@@ -97,13 +97,14 @@ run_python() { # FILE
 }
 
 c_tests() { # PREFIX [NAME...]
-    local source name prefix=$1
+    local source name prefix=$1 folder=$obj/tests
     shift
+    if [ "$prefix" = soak_fuzz ]; then folder=$(dirname "$obj")/fuzz; fi # built with the sanitizers
     for source in tests/"$prefix"_*.c; do
         name=$(basename "$source" .c)
         if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
-        if [ -x "$obj/tests/$name" ]; then
-            run "$name" "${layout[@]}" "$obj/tests/$name"
+        if [ -x "$folder/$name" ]; then
+            run "$name" "${layout[@]}" "$folder/$name"
         else
             fail "$name" "not built"
         fi
@@ -174,7 +175,8 @@ sanitized)
     ;;
 emu) emu_tests "${emu_fast[@]}" "${emu_slow[@]}" ;;
 soak)
-    if command -v "${CXX:-g++}" >/dev/null; then c_tests soak; fi
+    c_tests soak_fuzz
+    if command -v "${CXX:-g++}" >/dev/null; then c_tests soak_cuda; fi
     emu_tests "${emu_slow[@]}"
     scripts_of soak
     ;;

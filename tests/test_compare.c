@@ -143,9 +143,10 @@ static void dependence_on_the_batch_is_found(void) {
 
 static void every_family_is_in_the_table(void) {
     static const struct op_family *const families[] = {
-        &family_input, &family_conv,  &family_linear,  &family_norm, &family_act,
-        &family_mean,  &family_swish, &family_sigmoid, &family_loss, &family_shortcut,
-        &family_sums,  &family_adam,  &family_sgd,     &family_se,   &family_act_conv};
+        &family_input,    &family_conv,     &family_linear,  &family_norm, &family_act,
+        &family_mean,     &family_swish,    &family_sigmoid, &family_loss, &family_shortcut,
+        &family_sums,     &family_adam,     &family_sgd,     &family_ema,  &family_se,
+        &family_act_conv, &family_attention};
     size_t n;
     const struct op_case *table = cases_table(&n);
 

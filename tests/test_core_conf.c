@@ -9,6 +9,7 @@
 #include "core/conf.h"
 #include "core/file.h"
 #include "tests/support/check.h"
+#include "tests/support/fuzz.h"
 
 struct settings {
     bool shuffle;
@@ -216,6 +217,53 @@ static void dump_reads_back(void) {
     conf_free(table, &again);
 }
 
+/* Where the dump needs more than the text that was read: escapes in a long key, two levels more, and at last too many bytes. */
+static void dump_of_large_nodes(void) {
+    struct settings s, again;
+    char *text = NULL, *large = malloc(4u << 20);
+    size_t n = 0;
+    CHECK_OK(conf_defaults(table, &s));
+    CHECK_OK(conf_defaults(table, &again));
+    n += (size_t)sprintf(large, "data.train={? \"");
+    for (int i = 0; i < 700; i++) n += (size_t)sprintf(large + n, "\\t");
+    sprintf(large + n, "\" : 1}");
+    CHECK_OK(conf_set(table, &s, large));
+    CHECK_OK(conf_dump(table, &s, &text));
+    CHECK_OK(read_text(&again, text));
+    CHECK(again.train && again.train->n == 1 && strlen(again.train->keys[0]) == 700);
+    free(text);
+
+    for (int levels = 62; levels < 65; levels++) {
+        n = (size_t)sprintf(large, "data.train=");
+        for (int i = 0; i < 2 * levels; i++) large[n++] = i < levels ? '[' : ']';
+        large[n] = 0;
+        if (levels > 62) {
+            CHECK_FAILS(conf_set(table, &s, large), ECG_ERR_CONFIG,
+                        "--set: data.train is nested deeper than 62 levels");
+            continue;
+        }
+        CHECK_OK(conf_set(table, &s, large));
+        CHECK_OK(conf_dump(table, &s, &text));
+        CHECK_OK(read_text(&again, text));
+        free(text);
+    }
+
+    n = (size_t)sprintf(large, "data.labels=\"");
+    memset(large + n, '\t', 2u << 20);
+    strcpy(large + n + (2u << 20), "\"");
+    CHECK_OK(conf_set(table, &s, large));
+    CHECK_FAILS(conf_dump(table, &s, &text), ECG_ERR_CONFIG, "at most 8388608 can be read again");
+    CHECK(text == NULL);
+    free(large);
+    conf_free(table, &s);
+    conf_free(table, &again);
+}
+
+/* tests/soak_fuzz_config.c goes on for a minute, with the program's own table. */
+static void random_damage(void) {
+    fuzz_some(&fuzz_config, 1500);
+}
+
 static void dump_text(void) {
     struct settings s;
     char *text, *help;
@@ -268,6 +316,8 @@ int main(void) {
     CASE(mistakes_in_files);
     CASE(mistakes_in_set);
     CASE(dump_reads_back);
+    CASE(dump_of_large_nodes);
+    CASE(random_damage);
     CASE(dump_text);
     CASE(nearest_names);
     return check_finish();

@@ -351,7 +351,15 @@ static void yaml_hostile(void) {
         {"a: \"open\n", "t.yaml:"},
         {"a:\n\t- 1\n", "t.yaml:"},
         {"a: b: c\n", "t.yaml:1:"},
-        {"a: \xFF\xFE\n", "t.yaml: byte 3"},
+        {"a: \xFF\xFE\n", "t.yaml:1:4: byte 3: invalid leading UTF-8 octet"},
+        {"a: 1\nb: \xC3(\n", "t.yaml:2:5: byte 9: invalid trailing UTF-8 octet"},
+        {"a: 1\n\nb: \xED\xA0\x80\n", "t.yaml:3:4: byte 9: invalid Unicode character"},
+        {"a: 1\nb: \x01\n", "t.yaml:2:4: byte 8: control characters are not allowed"},
+        {"a: {b: 1, c: 2, b: 3}\n", "t.yaml:1:17: key b is already given on line 1"},
+        {"a: 1\nb: [*x, *x, *x]\n", "t.yaml:2:5: aliases"},
+        {"base: &b {x: 1}\na: {<<: *b}\n", "t.yaml:2:9: aliases"},
+        {"%TAG ! tag:x,2026:\n---\na: !y 1\n", "t.yaml:3:4: tags"},
+        {"%YAML 9.9\n---\na: 1\n", "t.yaml:1:1: found incompatible YAML document"},
         {"a: \"x\\0y\"\n", "NUL"},
         {"*x : 1\n", "aliases"},
     };
@@ -359,6 +367,8 @@ static void yaml_hostile(void) {
         CHECK_FAILS(parse_yaml(&root, bad[i].text), ECG_ERR_CONFIG, bad[i].message);
         CHECK(root == NULL);
     }
+    CHECK_FAILS(yaml_parse(&root, "a: 1\nb: x\0y\n", 13, "t.yaml"), ECG_ERR_CONFIG,
+                "t.yaml:2:5: byte 9: control characters");
     char deep[201];
     memset(deep, '[', 100);
     memset(deep + 100, ']', 100);

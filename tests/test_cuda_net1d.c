@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Training on the cuda backend, emulated, beside training on the cpu backend: the losses of twenty AdamW steps from the same
- * weights on the same batch, without and with BN, in fp32 and in bf16, where tensor cores take every convolution; and
- * passes that the backend repeats from what it recorded beside passes that it does anew.
+ * weights on the same batch, without and with BN and attention pooling, in fp32 and in bf16, where tensor cores take every
+ * convolution; and passes that the backend repeats from what it recorded beside passes that it does anew.
  * Against PyTorch: test_net1d and test_net1d_bf16. */
 #include <math.h>
 #include <stdlib.h>
@@ -35,13 +35,14 @@ static const struct net1d_config small = {
 
 /* A fixture without a file: weights are made by the recipe, input and labels here. */
 static enum ecg_status invent_fixture(struct net1d_fixture *f, enum ops_dtype precision,
-                                      bool batch_norm) {
+                                      bool batch_norm, enum net1d_pool pool) {
     const size_t n = (size_t)BATCH * (size_t)small.length * (size_t)small.n_leads,
                  n_labels = (size_t)BATCH * (size_t)small.n_outputs;
     *f = (struct net1d_fixture){
         .config = small, .B = BATCH, .seed = 3, .lr = LR, .weight_decay = 0.01};
     f->config.precision = precision;
     f->config.batch_norm = batch_norm;
+    f->config.pool = pool;
     TRY(MEM_NEW(&f->x, n));
     TRY(MEM_NEW(&f->labels, n_labels));
     for (size_t i = 0; i < n; i++) f->x[i] = (float)(4 * recipe_uniform("x", 3, i) - 2);
@@ -71,12 +72,12 @@ static void compare_losses(const double cuda[STEPS], const double cpu[STEPS],
     check_note("loss from %.4f to %.4f, off by %.1e at most", cpu[0], cpu[STEPS - 1], worst);
 }
 
-static void check_follows(enum ops_dtype precision, bool batch_norm) {
+static void check_follows(enum ops_dtype precision, bool batch_norm, enum net1d_pool pool) {
     struct net1d_fixture f;
     struct backend cuda = {0}, cpu = {0};
     double losses[2][STEPS];
     if (!backend_open_cuda(&cuda)) return;
-    if (CHECK_OK(invent_fixture(&f, precision, batch_norm)) &&
+    if (CHECK_OK(invent_fixture(&f, precision, batch_norm, pool)) &&
         CHECK(backend_open(&cpu, BACKEND_FASTEST)) && train(&cuda, &f, losses[0]) &&
         train(&cpu, &f, losses[1]))
         compare_losses(losses[0], losses[1], precision);
@@ -91,9 +92,9 @@ static void check_libraries(enum ops_dtype precision) {
     struct backend custom = {0}, cudnn = {0};
     double losses[2][STEPS];
     if (!backend_open_cuda(&custom)) return;
-    if (CHECK_OK(invent_fixture(&f, precision, true)) && backend_open_cuda(&cudnn) &&
-        CHECK_OK(cudnn.ops->choose_conv(cudnn.dev, "cudnn")) && train(&cudnn, &f, losses[0]) &&
-        train(&custom, &f, losses[1]))
+    if (CHECK_OK(invent_fixture(&f, precision, true, NET1D_POOL_MEAN)) &&
+        backend_open_cuda(&cudnn) && CHECK_OK(cudnn.ops->choose_conv(cudnn.dev, "cudnn")) &&
+        train(&cudnn, &f, losses[0]) && train(&custom, &f, losses[1]))
         compare_losses(losses[0], losses[1], precision);
     net1d_fixture_close(&f);
     backend_close(&cudnn);
@@ -109,19 +110,27 @@ static void libraries_follow_in_bf16(void) {
 }
 
 static void fp32_follows_the_cpu(void) {
-    check_follows(OPS_F32, false);
+    check_follows(OPS_F32, false, NET1D_POOL_MEAN);
 }
 
 static void fp32_with_batch_norm_follows_the_cpu(void) {
-    check_follows(OPS_F32, true);
+    check_follows(OPS_F32, true, NET1D_POOL_MEAN);
 }
 
 static void bf16_follows_the_cpu(void) {
-    check_follows(OPS_BF16, false);
+    check_follows(OPS_BF16, false, NET1D_POOL_MEAN);
 }
 
 static void bf16_with_batch_norm_follows_the_cpu(void) {
-    check_follows(OPS_BF16, true);
+    check_follows(OPS_BF16, true, NET1D_POOL_MEAN);
+}
+
+static void fp32_with_attention_follows_the_cpu(void) {
+    check_follows(OPS_F32, false, NET1D_POOL_ATTENTION);
+}
+
+static void bf16_with_attention_follows_the_cpu(void) {
+    check_follows(OPS_BF16, false, NET1D_POOL_ATTENTION);
 }
 
 /* ------------------------------------------------------------------ recorded passes */
@@ -230,14 +239,14 @@ static void compare_trained(const struct trained *a, const struct trained *b) {
 }
 
 /* The same bits whatever is recorded and whenever streams do their work; recorded, a pass calls the entries twice. */
-static void check_recorded(enum ops_dtype precision, bool batch_norm) {
+static void check_recorded(enum ops_dtype precision, bool batch_norm, enum net1d_pool pool) {
     static const char *const orders[] = {"forward", "reverse", "random:3"};
     enum { CONVOLUTIONS = 10, PASSES = 2 * STEPS + STEPS / 5, KINDS = 2 + 1 };
     struct net1d_fixture f;
     struct backend cuda = {0};
     struct trained plain = {0};
     if (!backend_open_cuda(&cuda)) return;
-    if (CHECK_OK(invent_fixture(&f, precision, batch_norm)) &&
+    if (CHECK_OK(invent_fixture(&f, precision, batch_norm, pool)) &&
         CHECK_OK(train_odd(&cuda, &f, false, &plain))) {
         CHECK(plain.n_convolutions == CONVOLUTIONS * PASSES);
         for (size_t i = 0; i < sizeof(orders) / sizeof(*orders); i++) {
@@ -258,13 +267,15 @@ static void check_recorded(enum ops_dtype precision, bool batch_norm) {
 }
 
 static void fp32_is_recorded(void) {
-    check_recorded(OPS_F32, false);
-    check_recorded(OPS_F32, true);
+    check_recorded(OPS_F32, false, NET1D_POOL_MEAN);
+    check_recorded(OPS_F32, true, NET1D_POOL_MEAN);
+    check_recorded(OPS_F32, false, NET1D_POOL_ATTENTION);
 }
 
 static void bf16_is_recorded(void) {
-    check_recorded(OPS_BF16, false);
-    check_recorded(OPS_BF16, true);
+    check_recorded(OPS_BF16, false, NET1D_POOL_MEAN);
+    check_recorded(OPS_BF16, true, NET1D_POOL_MEAN);
+    check_recorded(OPS_BF16, false, NET1D_POOL_ATTENTION);
 }
 
 /* Only they want packed weights. */
@@ -288,6 +299,8 @@ int main(void) {
     CASE(fp32_with_batch_norm_follows_the_cpu);
     CASE(bf16_follows_the_cpu);
     CASE(bf16_with_batch_norm_follows_the_cpu);
+    CASE(fp32_with_attention_follows_the_cpu);
+    CASE(bf16_with_attention_follows_the_cpu);
     CASE(fp32_is_recorded);
     CASE(bf16_is_recorded);
     CASE(libraries_follow_in_fp32);

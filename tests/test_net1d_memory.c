@@ -43,8 +43,9 @@ static void the_plan_is_what_is_allocated(void) {
     for (int i = 0; i < n_backends; i++) {
         struct backend b;
         if (!backend_open(&b, i)) continue;
-        for (int kind = 0; kind < 16; kind++) {
+        for (int kind = 0; kind < 32; kind++) {
             struct net1d_config c = net1d_small;
+            c.pool = kind & 16 ? NET1D_POOL_ATTENTION : NET1D_POOL_MEAN;
             c.batch_norm = kind & 1;
             c.drop_path = kind & 2 ? 0.3 : 0;
             c.recompute = kind & 4;
@@ -168,6 +169,7 @@ static void check_same(const struct backend *b, const struct net1d_config *one,
 
 static struct net1d_config small_kind(int kind) {
     struct net1d_config c = net1d_small;
+    c.pool = kind & 16 ? NET1D_POOL_ATTENTION : NET1D_POOL_MEAN;
     c.batch_norm = kind & 1;
     c.dropout = kind & 2 ? 0.3 : 0;
     c.drop_path = kind & 4 ? 0.5 : 0;
@@ -178,7 +180,7 @@ static void recomputing_gives_the_same_bits(void) {
     for (int i = 0; i < n_backends; i++) {
         struct backend b;
         if (!backend_open(&b, i)) continue;
-        for (int kind = 0; kind < 16; kind++) {
+        for (int kind = 0; kind < 32; kind++) {
             struct net1d_config kept = small_kind(kind), again = kept;
             again.recompute = true;
             check_same(&b, &kept, &again, kind & 8 ? 4 : NET1D_SMALL_BATCH, false);
@@ -191,7 +193,7 @@ static void recomputing_gives_the_same_bits(void) {
 static void a_head_alone_needs_little(void) {
     struct backend b;
     if (!CHECK(backend_open(&b, BACKEND_FASTEST))) return;
-    for (int kind = 0; kind < 16; kind++) {
+    for (int kind = 0; kind < 32; kind++) {
         struct net1d_config whole = small_kind(kind), head = whole;
         head.head_only = true;
         check_same(&b, &whole, &head, kind & 8 ? 4 : NET1D_SMALL_BATCH, true);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Net1D by itself, with no outside truth: the tensor table, first weights, gradients against differences, dropout and
- * drop-path for any split into micro-batches, inference against training buffers, freezing, impossible shapes. */
+ * drop-path for any split into micro-batches, inference against training buffers, freezing, impossible shapes; all of it with
+ * attention pooling too. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,16 @@ static void bench_close(struct bench *b) {
     net1d_free(&b->net);
     backend_close(&b->backend);
     free(b->x);
+}
+
+/* Attention's w, which is 0 at first, to numbers that make its weights differ. */
+static void wake_attention(struct bench *b) {
+    const struct tensor *t = net1d_tensor(&b->net, "pool.weight");
+    float *v = NULL;
+    if (t == NULL || !CHECK_OK(MEM_NEW(&v, t->n))) return;
+    for (size_t i = 0; i < t->n; i++) v[i] = (float)(4 * recipe_uniform("pool", 1, i) - 2);
+    CHECK_OK(b->net.ops->upload(b->net.dev, b->net.params + t->offset, v, t->n * sizeof(*v)));
+    free(v);
 }
 
 /* Forward of samples [first, first + n) that stand at `first` in the step's batch. */
@@ -167,6 +178,45 @@ static void first_weights(void) {
     bench_close(&b);
 }
 
+/* A network with attention begins as the one without: the same tensors, the same numbers, the mean over time. */
+static void attention_starts_as_the_mean(void) {
+    const struct net1d_pass eval = {.train = false};
+    struct net1d_config c = net1d_small, with = net1d_small;
+    with.pool = NET1D_POOL_ATTENTION;
+    CHECK(net1d_macs(&with) == net1d_macs(&c) + 2 * 7 * 16);
+    for (int i = 0; i < n_backends; i++) {
+        struct bench mean, attention;
+        float *a = NULL, *b = NULL;
+        size_t n = NET1D_SMALL_BATCH * 16, last;
+        bool ok = bench_open(&mean, i, &c, NET1D_SMALL_BATCH, false);
+        ok = bench_open(&attention, i, &with, NET1D_SMALL_BATCH, false) && ok;
+        if (ok && run_samples(&mean, 0, NET1D_SMALL_BATCH, eval) &&
+            run_samples(&attention, 0, NET1D_SMALL_BATCH, eval) &&
+            CHECK_OK(net1d_fixture_download(&mean.net, mean.net.features, n, &a)) &&
+            CHECK_OK(net1d_fixture_download(&attention.net, attention.net.features, n, &b))) {
+            last = mean.net.n_tensors;
+            CHECK(attention.net.n_tensors == last + 1 &&
+                  attention.net.n_live == mean.net.n_live + 16);
+            CHECK(memcmp(mean.net.params, attention.net.params,
+                         mean.net.n_params * sizeof(float)) == 0);
+            CHECK_STR(attention.net.tensors[last].name, "pool.weight");
+            CHECK(attention.net.tensors[last].is_head &&
+                  !attention.net.tensors[last].is_bias_or_norm);
+            CHECK(max_error(b, a, n) <= 1e-6);
+            wake_attention(&attention);
+            free(b);
+            b = NULL;
+            if (run_samples(&attention, 0, NET1D_SMALL_BATCH, eval) &&
+                CHECK_OK(net1d_fixture_download(&attention.net, attention.net.features, n, &b)))
+                CHECK(max_error(b, a, n) > 1e-2);
+        }
+        free(a);
+        free(b);
+        bench_close(&mean);
+        bench_close(&attention);
+    }
+}
+
 static void impossible_shapes(void) {
     struct net1d_config c = net1d_small;
     CHECK_OK(net1d_check(&c));
@@ -227,6 +277,7 @@ static void check_direction(const struct net1d_config *c, struct net1d_pass pass
     float *start = NULL;
     if (!bench_open(&b, BACKEND_REF, c, NET1D_SMALL_BATCH, true)) return;
     struct net1d *net = &b.net;
+    wake_attention(&b);
     zero_grads(&b);
     if (!run_samples(&b, 0, NET1D_SMALL_BATCH, pass)) goto out;
     loss_of(&b, 0, NET1D_SMALL_BATCH);
@@ -270,6 +321,11 @@ static void gradient_along_a_direction(void) {
     c.dropout = 0.3;
     c.drop_path = 0.4;
     check_direction(&c, train, "dropout and drop-path");
+    c.pool = NET1D_POOL_ATTENTION;
+    check_direction(&c, train, "all, attention");
+    c = net1d_small;
+    c.pool = NET1D_POOL_ATTENTION;
+    check_direction(&c, train, "attention");
 }
 
 /* Gradients of the whole batch by micro-batches of `split`; logits into out (NET1D_SMALL_BATCH, n_outputs). */
@@ -290,14 +346,16 @@ static bool run_split(struct bench *b, int split, struct net1d_pass pass, float 
 }
 
 /* What is dropped depends on the sample's place in the step's batch, not on how the batch is cut. */
-static void check_split(int backend) {
+static void check_split(int backend, enum net1d_pool pool) {
     struct bench b;
     struct net1d_config c = net1d_small;
+    c.pool = pool;
     c.dropout = 0.3;
     c.drop_path = 0.5;
     const struct net1d_pass pass = {.train = true, .seed = 21, .step = 7};
     float logits[2][NET1D_SMALL_BATCH * 3], *grads[2] = {NULL, NULL};
     if (!bench_open(&b, backend, &c, NET1D_SMALL_BATCH, true)) goto out;
+    wake_attention(&b);
     if (!run_split(&b, NET1D_SMALL_BATCH, pass, logits[0]) ||
         !CHECK_OK(net1d_fixture_download(&b.net, b.net.grads, b.net.n_params, &grads[0])))
         goto out;
@@ -346,7 +404,10 @@ static void same_bits_for_any_threads(void) {
 }
 
 static void same_masks_for_any_split(void) {
-    for (int i = 0; i < n_backends; i++) check_split(i);
+    for (int i = 0; i < n_backends; i++) {
+        check_split(i, NET1D_POOL_MEAN);
+        check_split(i, NET1D_POOL_ATTENTION);
+    }
 }
 
 /* With one block that drops, a sample's features take two values over the steps: f_dropped, and f_kept whose branch is
@@ -383,9 +444,10 @@ static void drop_path_is_unbiased(void) {
 
 /* The same bits from the few buffers of inference as from the kept ones of training, and for a sample alone as among
  * others, wherever it stands. */
-static void check_same_bits(int backend, bool batch_norm) {
+static void check_same_bits(int backend, bool batch_norm, enum net1d_pool pool) {
     struct bench many, few;
     struct net1d_config c = net1d_small;
+    c.pool = pool;
     c.batch_norm = batch_norm;
     c.dropout = 0.5;
     c.drop_path = 0.5;
@@ -394,6 +456,8 @@ static void check_same_bits(int backend, bool batch_norm) {
     float logits[NET1D_SMALL_BATCH * 3], again[NET1D_SMALL_BATCH * 3];
     bool ok = bench_open(&many, backend, &c, NET1D_SMALL_BATCH, true);
     ok = bench_open(&few, backend, &c, NET1D_SMALL_BATCH, false) && ok;
+    if (ok) wake_attention(&many);
+    if (ok) wake_attention(&few);
     if (ok && run_samples(&many, 0, NET1D_SMALL_BATCH, eval) &&
         run_samples(&few, 0, NET1D_SMALL_BATCH, eval) &&
         CHECK_OK(many.net.ops->download(many.net.dev, logits, many.net.logits, size)) &&
@@ -411,8 +475,9 @@ static void check_same_bits(int backend, bool batch_norm) {
 
 static void inference_gives_the_same_bits(void) {
     for (int i = 0; i < n_backends; i++) {
-        check_same_bits(i, false);
-        check_same_bits(i, true);
+        check_same_bits(i, false, NET1D_POOL_MEAN);
+        check_same_bits(i, true, NET1D_POOL_MEAN);
+        check_same_bits(i, true, NET1D_POOL_ATTENTION);
     }
 }
 
@@ -443,13 +508,15 @@ static void check_frozen(struct bench *b, const float *whole, const char *first_
     }
 }
 
-static void frozen_tensors_get_no_gradient(void) {
+static void check_freezing(enum net1d_pool pool) {
     struct bench b;
     struct net1d_config c = net1d_small;
     const struct net1d_pass pass = {.train = true, .seed = 1};
     float *whole = NULL;
     c.batch_norm = true;
+    c.pool = pool;
     if (!bench_open(&b, BACKEND_REF, &c, NET1D_SMALL_BATCH, true)) return;
+    wake_attention(&b);
     zero_grads(&b);
     if (!run_samples(&b, 0, NET1D_SMALL_BATCH, pass)) goto out;
     loss_of(&b, 0, NET1D_SMALL_BATCH);
@@ -458,6 +525,7 @@ static void frozen_tensors_get_no_gradient(void) {
     check_frozen(&b, whole, "stage_list.0.block_list.0.bn1.weight");
     check_frozen(&b, whole, "stage_list.1.block_list.0.bn1.weight");
     check_frozen(&b, whole, "stage_list.1.block_list.1.bn1.weight");
+    if (pool == NET1D_POOL_ATTENTION) check_frozen(&b, whole, "pool.weight");
     check_frozen(&b, whole, "dense.weight");
     net1d_freeze_backbone(&b.net, true);
     CHECK(b.net.tensors[0].frozen && !net1d_tensor(&b.net, "dense.bias")->frozen);
@@ -466,6 +534,11 @@ static void frozen_tensors_get_no_gradient(void) {
 out:
     free(whole);
     bench_close(&b);
+}
+
+static void frozen_tensors_get_no_gradient(void) {
+    check_freezing(NET1D_POOL_MEAN);
+    check_freezing(NET1D_POOL_ATTENTION);
 }
 
 /* Statistics of one number per channel: refused, not divided by zero. */
@@ -485,6 +558,7 @@ static void batch_norm_needs_two_values(void) {
 int main(void) {
     CASE(tensor_table);
     CASE(first_weights);
+    CASE(attention_starts_as_the_mean);
     CASE(impossible_shapes);
     CASE(gradient_along_a_direction);
     CASE(same_masks_for_any_split);

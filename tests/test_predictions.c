@@ -37,10 +37,10 @@ static size_t files_in_tmp(void) {
 static enum ecg_status write_rows(const char *name, enum predictions_kind kind,
                                   const struct names *columns, size_t rows, bool commit) {
     struct predictions_out p;
-    TRY(predictions_open(&p, in_tmp(name), kind, columns, K));
+    TRY(predictions_open(&p, in_tmp(name), kind, columns, K, NULL));
     enum ecg_status status = ECG_OK;
     for (size_t i = 0; i < rows && status == ECG_OK; i++)
-        status = predictions_add(&p, ids[i], values[i]);
+        status = predictions_add(&p, ids[i], values[i], NULL);
     if (status == ECG_OK && commit) return predictions_commit(&p);
     predictions_close(&p);
     predictions_close(&p);

@@ -21,9 +21,10 @@ except ImportError as e:
     print('0 passed, 0 failed, 1 skipped')
     sys.exit(0)
 
-sys.path.insert(0, os.path.join(HERE, 'fixtures'))
+sys.path[:0] = [os.path.join(HERE, 'fixtures'), os.path.join(HERE, 'support')]
 import make_net1d  # noqa: E402
 import tensors as st  # noqa: E402
+import torch2  # noqa: E402
 
 passed = failed = 0
 tmp = ''
@@ -88,6 +89,7 @@ def test_state_dicts():
     want = net.state_dict()
     for name, saved in (('bare', want), ('checkpoint', checkpoint(net)),
                         ('parallel', {'module.' + k: v for k, v in want.items()}),
+                        ('compiled', {'state_dict': {'module._orig_mod.' + k: v for k, v in want.items()}}),
                         ('parameters', {'state_dict': dict(net.named_parameters(), **dict(net.named_buffers()))})):
         out = converted(name, saved)
         for only in (False, True):
@@ -136,6 +138,73 @@ def test_metadata():
               json.loads(b.read()[8:].split(b'}}')[0] + b'}}')['__metadata__'])
 
 
+def test_completion():
+    """A file of the live tensors alone becomes one that the official class loads strictly."""
+    net = network()
+    want = {k: v for k, v in net.state_dict().items() if '.bn' not in k and 'first_bn' not in k}
+    fresh = network().state_dict()  # BN at its defaults
+    st.save(at('live.safetensors'), {k: v.numpy() for k, v in want.items()}, {'format': 'pt'})
+    done = run('convert', at('live.safetensors'), at('live.pth'))
+    back = torch.load(at('live.pth'), weights_only=True)['state_dict']
+    check('the BN tensors that are missing', same(back, dict(fresh, **want)) and len(want) == 34 and len(back) == 84 and
+          '50 of them are BN tensors' in done.stderr, done.stderr.strip()[-300:])
+    network().load_state_dict(back, strict=True)
+    run('convert', at('live.pth'), at('live2.safetensors'))
+    check('and then none is', st.load(at('live2.safetensors')).keys() == back.keys())
+    want['mine'] = torch.ones(2)
+    torch.save(want, at('mine.pth'))
+    run('convert', at('mine.pth'), at('mine2.pth'))
+    back = torch.load(at('mine2.pth'), weights_only=True)['state_dict']
+    check('a tensor of the user stays', len(back) == 85 and torch.equal(back['mine'], want['mine']))
+
+
+def test_shapes():
+    """What is no Net1D is said with the tensor, its shape and the one that is wanted."""
+    good = network().state_dict()
+    for name, value, text in (
+            ('first_conv.conv.weight', torch.zeros(16, 12), 'first_conv.conv.weight is [16, 12], not [filters, channels, kernel]'),
+            ('first_conv.conv.weight', torch.zeros(16, 0, 16), 'first_conv.conv.weight is [16, 0, 16], not [filters, '),
+            ('dense.weight', torch.zeros(()), 'dense.weight is [], not [outputs, features]'),
+            ('stage_list.0.block_list.0.conv2.conv.weight', torch.zeros(1, 2, 3, 4),
+             'stage_list.0.block_list.0.conv2.conv.weight is [1, 2, 3, 4], not [filters, channels, kernel]'),
+            ('dense.weight', None, 'it holds no tensor dense.weight')):
+        bad = {k: v for k, v in dict(good, **{name: value}).items() if v is not None}
+        torch.save(bad, at('shape.pth'))
+        done = run('embed', '--data', at('.'), '--weights', at('shape.pth'), '--out', at('shape.h5'))
+        check('no Net1D: ' + text, done.returncode == 65 and 'shape.pth: no Net1D: ' in done.stderr and text in done.stderr,
+              done.stderr.strip()[-200:])
+
+
+def test_without_checksums():
+    if not hasattr(torch.serialization, 'set_crc32_options'):
+        return
+    want = network().state_dict()
+    torch.serialization.set_crc32_options(False)
+    torch.save(want, at('bare.pth'))
+    torch.serialization.set_crc32_options(True)
+    done = run('convert', at('bare.pth'), at('bare-out.pth'))
+    check('a file without checksums', done.returncode == 0 and 'saved without checksums' in done.stderr and
+          same(want, torch.load(at('bare-out.pth'), weights_only=True)['state_dict']), done.stderr.strip()[-300:])
+
+
+def test_library():
+    """The safetensors package and our files; a file of its own with all that it can hold."""
+    try:
+        import safetensors.torch as library
+    except ImportError:
+        return
+    want = network().state_dict()
+    torch.save(want, at('lib.pth'))
+    run('convert', at('lib.pth'), at('lib.safetensors'))
+    check('the safetensors package reads ours', same(want, library.load_file(at('lib.safetensors'))))
+    want = {k: v.to(d) for k, v, d in (('a', torch.arange(6.).reshape(2, 3), torch.bfloat16), ('b', torch.ones(3), torch.half),
+                                       ('c', torch.ones(0, 4), torch.double), ('d\u00e9"', torch.tensor(7), torch.int64))}
+    library.save_file(want, at('lib2.safetensors'))
+    run('convert', at('lib2.safetensors'), at('lib2.pth'))
+    back = torch.load(at('lib2.pth'), weights_only=True)['state_dict'] if os.path.exists(at('lib2.pth')) else {}
+    check('and we read its files', same({k: bits(v) for k, v in want.items()}, {k: bits(v) for k, v in back.items()}))
+
+
 def test_zip64():
     """The same members, with every size and place in ZIP64 fields."""
     out = converted('small', checkpoint(network()))
@@ -173,7 +242,7 @@ def test_refusals():
     torch.save({'state_dict': net.state_dict(), 'extra': Command()}, at('hostile.pth'))
     refused('a command', at('hostile.pth'), 'system"')
     check('and it did not run', not os.path.exists(at('it-ran')))
-    torch.load(at('hostile.pth'))
+    torch.load(at('hostile.pth'), weights_only=False)
     check('though it would have', os.path.exists(at('it-ran')))
     torch.save(net, at('whole.pth'))
     refused('a whole model', at('whole.pth'), 'state_dict()')
@@ -276,11 +345,11 @@ def test_everywhere():
 def main():
     global tmp
     with tempfile.TemporaryDirectory() as tmp:
-        for test in (test_state_dicts, test_storages, test_metadata, test_zip64, test_refusals, test_network,
-                     test_everywhere):
+        print('PyTorch ' + torch.__version__)
+        for test in (test_state_dicts, test_storages, test_metadata, test_completion, test_shapes, test_without_checksums,
+                     test_library, test_zip64, test_refusals, test_network, test_everywhere):
             test()
-    print('%d passed, %d failed, 0 skipped' % (passed, failed))
-    return failed != 0
+    return torch2.finish(passed, failed, __file__)
 
 
 if __name__ == '__main__':

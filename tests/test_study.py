@@ -70,7 +70,7 @@ class Setting:
             f.write('model: {base_filters: 16, filters: [16, 32], blocks: [1, 1]}\n'
                     'data: {train: %s/a}\ntrain: {batch_size: 16, epochs: 1}\n' % tmp)
         with open(self.config, 'w') as f:
-            f.write('data:\n  train: {path: %s/b, part: [0, 0.6]}\n  test: {path: %s/b, part: [0.6, 1]}\n'
+            f.write('data:\n  allow_absent: true\n  train: {path: %s/b, part: [0, 0.6]}\n  test: {path: %s/b, part: [0.6, 1]}\n'
                     'head: {labels: [normal_ecg, atrial_fibrillation]}\nfinetune: {probe_lr: 1e-2}\n'
                     'train: {batch_size: 16, epochs: 2, save_every: 2}\n' % (tmp, tmp))
         run('-q', 'pretrain', tmp + '/pretrain.yaml', '--out', self.weights)

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "tests/support/check.h"
 #include "train/model/weights.h"
+#include "train/run/config.h"
 
 #define N_BN_TENSORS 50 /* of 1 + 3 x 3 norms */
 
@@ -103,13 +104,13 @@ static void check_config(const struct net1d_config *a, const struct net1d_config
           !memcmp(a->blocks, b->blocks, sizeof a->blocks));
     CHECK(a->group_width == b->group_width && a->batch_norm == b->batch_norm &&
           a->n_outputs == b->n_outputs);
-    CHECK(a->dropout == b->dropout && a->drop_path == b->drop_path);
+    CHECK(a->dropout == b->dropout && a->drop_path == b->drop_path && a->pool == b->pool);
 }
 
 static void check_meta(const struct safetensors *s) {
     struct weights_meta m;
     if (!CHECK_OK(weights_read_meta(s, &m))) return;
-    CHECK(m.leads.n == 2 && m.outputs.n == 3 && !m.is_targets);
+    CHECK(m.leads.n == 2 && m.outputs.n == 3 && m.heads.n == 1 && m.heads.v[0].kind == HEAD_LABELS);
     CHECK_STR(m.leads.v[1], "V5");
     CHECK_STR(m.outputs.v[1], names[1]);
     CHECK_STR(m.preset, "official");
@@ -120,8 +121,9 @@ static void check_meta(const struct safetensors *s) {
     weights_meta_free(&m);
 }
 
-static void round_trip_of(bool batch_norm) {
+static void round_trip_of(bool batch_norm, enum net1d_pool pool) {
     struct net1d_config c = small(batch_norm, 3), read;
+    c.pool = pool;
     struct weights_meta m = full_meta();
     struct net1d net, other;
     struct safetensors s = {0};
@@ -153,23 +155,26 @@ static void round_trip_of(bool batch_norm) {
 }
 
 static void round_trip(void) {
-    round_trip_of(false);
-    round_trip_of(true);
+    round_trip_of(false, NET1D_POOL_MEAN);
+    round_trip_of(true, NET1D_POOL_MEAN);
+    round_trip_of(false, NET1D_POOL_ATTENTION);
 }
 
 static void targets_are_targets(void) {
     struct net1d_config c = small(false, 1);
     char *age = "age";
-    struct weights_meta m = {.outputs = {1, &age}, .is_targets = true}, read;
+    const struct names ages = {1, &age};
+    struct weights_meta m = {0}, read;
     struct net1d net;
     struct safetensors s = {0};
-    if (!make(&net, &c, 0)) return;
+    if (!CHECK_OK(weights_meta_name(&m, &ages, true)) || !make(&net, &c, 0)) return;
     if (save_and_open(&net, "targets", &m, &s) && CHECK_OK(weights_read_meta(&s, &read))) {
-        CHECK(read.is_targets && read.outputs.n == 1 && !read.preset && !read.thresholds &&
-              !read.leads.n);
+        CHECK(read.heads.v[0].kind == HEAD_TARGETS && read.outputs.n == 1 && !read.preset &&
+              !read.thresholds && !read.leads.n);
         CHECK_STR(read.outputs.v[0], "age");
         weights_meta_free(&read);
     }
+    weights_meta_free(&m);
     safetensors_close(&s);
     net1d_free(&net);
 }
@@ -357,6 +362,58 @@ static void backbone_keeps_the_new_head(void) {
     load_changed(misshaped, WEIGHTS_BACKBONE, 5, "se_fc1.weight", NULL);
 }
 
+static void with_pool(struct safetensors_out *t, size_t *n) {
+    static float w[32];
+    t[(*n)++] = (struct safetensors_out){"pool.weight", ST_F32, 2, {1, 32}, w};
+}
+
+/* Attention belongs to the head: a backbone comes without the file's and keeps the network's; in full it must fit. */
+static void attention_is_the_heads(void) {
+    struct net1d_config mean = small(false, 3), attention = small(false, 3), read;
+    struct net1d source, net, untouched;
+    struct safetensors s = {0};
+    struct weights_report r = {0};
+    attention.pool = NET1D_POOL_ATTENTION;
+    if (!make(&source, &mean, 1) || !make(&net, &attention, 7) || !make(&untouched, &attention, 7))
+        return;
+    if (changed(&source, NULL, NULL, NULL, &s)) {
+        CHECK(weights_read_config(&s, &read) == ECG_OK && read.pool == NET1D_POOL_MEAN);
+        CHECK_FAILS(weights_load(&net, &s, WEIGHTS_ALL, NULL), ECG_ERR_DATA,
+                    "1 tensors missing: pool.weight");
+        CHECK_OK(weights_load(&net, &s, WEIGHTS_BACKBONE, &r));
+        CHECK(r.head_replaced && same_tensor(&net, &untouched, "pool.weight") &&
+              same_tensor(&net, &untouched, "dense.bias") &&
+              same_tensor(&net, &source, "first_conv.conv.weight"));
+    }
+    safetensors_close(&s);
+    if (changed(&source, with_pool, NULL, NULL, &s)) {
+        CHECK(weights_read_config(&s, &read) == ECG_OK && read.pool == NET1D_POOL_ATTENTION);
+        CHECK_FAILS(weights_load(&source, &s, WEIGHTS_ALL, NULL), ECG_ERR_DATA,
+                    "1 unexpected: pool.weight");
+        CHECK_OK(weights_load(&source, &s, WEIGHTS_BACKBONE, NULL));
+        CHECK_OK(weights_load(&net, &s, WEIGHTS_BACKBONE, NULL));
+        CHECK(same_tensor(&net, &untouched, "pool.weight"));
+        CHECK_OK(weights_load(&net, &s, WEIGHTS_ALL, NULL));
+        CHECK(!same_tensor(&net, &untouched, "pool.weight"));
+    }
+    safetensors_close(&s);
+    if (changed(&source, with_pool, "einthoven.model", "{\"pool\":\"mean\"}", &s))
+        CHECK_FAILS(weights_read_config(&s, &read), ECG_ERR_DATA,
+                    "pool is mean, and there is a tensor pool.weight");
+    safetensors_close(&s);
+    net1d_free(&source);
+    net1d_free(&net);
+    net1d_free(&untouched);
+}
+
+/* The option table's choices are the metadata's names. */
+static void names_of_pooling(void) {
+    for (int i = NET1D_POOL_MEAN; i <= NET1D_POOL_ATTENTION; i++)
+        CHECK_STR(conf_choice_name(config_options, "model.pool", i),
+                  net1d_pool_name((enum net1d_pool)i));
+    CHECK(conf_choice_name(config_options, "model.pool", NET1D_POOL_ATTENTION + 1) == NULL);
+}
+
 static void bad_metadata(void) {
     static const struct {
         const char *key, *value, *text;
@@ -370,6 +427,8 @@ static void bad_metadata(void) {
         {"einthoven.model", "{\"length\":1e3}", "length"},
         {"einthoven.model", "{\"in_leads\":[\"I\"]}", "1 leads"},
         {"einthoven.model", "{\"in_leads\":[1,2]}", "in_leads"},
+        {"einthoven.model", "{\"pool\":\"attention\"}", "there is no tensor pool.weight"},
+        {"einthoven.model", "{\"pool\":true}", "pool is no name"},
         {"einthoven.labels", "a\nb", "2 outputs"},
         {"einthoven.thresholds", "{\"AF\":0.5}", "einthoven.thresholds"},
     };
@@ -460,6 +519,8 @@ int main(void) {
     CASE(other_formats_in_pieces);
     CASE(live_tensors_alone_are_enough);
     CASE(backbone_keeps_the_new_head);
+    CASE(attention_is_the_heads);
+    CASE(names_of_pooling);
     CASE(bad_metadata);
     CASE(no_net1d);
     CASE(foreign_weights);

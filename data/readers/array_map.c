@@ -88,63 +88,40 @@ static enum ecg_status read_fold(struct array_map *m, const struct value *v) {
     return text(v, &m->fold);
 }
 
+static enum ecg_status read_columns(struct array_map *m, const struct value *v, size_t i) {
+    const struct yaml_node *list = v->node->items[i];
+    struct array_label *l = &m->labels[m->n_labels++];
+    TRY(mem_strdup(&l->dataset, v->node->keys[i]));
+    if (list->kind != YAML_LIST || list->n == 0) return wrong(v, "{DATASET: [names]}");
+    for (size_t k = 0; k < list->n; k++) {
+        if (!is_text(list->items[k])) return wrong(v, "{DATASET: [names]}");
+        enum ecg_status status = annotations_add_name(&l->columns, list->items[k]->text);
+        if (status != ECG_OK) return ecg_fail_prefix(status, "%s:%d: ", v->path, list->line);
+    }
+    return ECG_OK;
+}
+
 static enum ecg_status read_labels(struct array_map *m, const struct value *v) {
     if (v->node->kind != YAML_MAP) return wrong(v, "{DATASET: [names]}");
     TRY(MEM_NEW(&m->labels, v->node->n));
-    for (size_t i = 0; i < v->node->n; i++) {
-        struct array_label *l = &m->labels[m->n_labels++];
-        const struct yaml_node *list = v->node->items[i];
-        TRY(mem_strdup(&l->dataset, v->node->keys[i]));
-        if (list->kind != YAML_LIST || list->n == 0) return wrong(v, "{DATASET: [names]}");
-        for (size_t k = 0; k < list->n; k++) {
-            if (!is_text(list->items[k])) return wrong(v, "{DATASET: [names]}");
-            enum ecg_status status = annotations_add_name(&l->columns, list->items[k]->text);
-            if (status != ECG_OK) return ecg_fail_prefix(status, "%s:%d: ", v->path, list->line);
-        }
-    }
+    TRY(MEM_NEW(&m->derived.v, v->node->n));
+    for (size_t i = 0; i < v->node->n; i++)
+        TRY(v->node->items[i]->kind == YAML_MAP
+                ? column_rule_label(&m->derived, v->node->keys[i], v->node->items[i], v->path)
+                : read_columns(m, v, i));
     return ECG_OK;
-}
-
-static enum ecg_status read_unknown(struct array_target *t, const struct value *v,
-                                    const struct yaml_node *list) {
-    if (list->kind != YAML_LIST) return wrong(v, "unknown: [values]");
-    TRY(MEM_NEW(&t->unknown, list->n));
-    for (size_t i = 0; i < list->n; i++)
-        if (!yaml_number(list->items[i], &t->unknown[t->n_unknown++]))
-            return wrong(v, "unknown: [values]");
-    return ECG_OK;
-}
-
-/* name: DATASET, or name: {dataset: DATASET, unknown: [values]} */
-static enum ecg_status read_target(struct array_target *t, const struct value *v,
-                                   const struct yaml_node *node) {
-    static const char *const keys[] = {"dataset", "unknown", NULL};
-    if (node->kind == YAML_MAP) {
-        for (size_t i = 0; i < node->n; i++) {
-            if (strcmp(node->keys[i], "dataset") == 0 || strcmp(node->keys[i], "unknown") == 0)
-                continue;
-            char hint[CONF_HINT_MAX];
-            return ecg_fail(ECG_ERR_CONFIG, "%s:%d: targets.%s: unknown key %s%s", v->path,
-                            node->line, t->name, node->keys[i],
-                            conf_did_you_mean(hint, node->keys[i], keys, -1));
-        }
-        if (yaml_get(node, "unknown")) TRY(read_unknown(t, v, yaml_get(node, "unknown")));
-        node = yaml_get(node, "dataset");
-    }
-    if (!node || !is_text(node))
-        return wrong(v, "{name: DATASET} or {name: {dataset: DATASET, unknown: [values]}}");
-    return mem_strdup(&t->dataset, node->text);
 }
 
 static enum ecg_status read_targets(struct array_map *m, const struct value *v) {
     if (v->node->kind != YAML_MAP) return wrong(v, "{name: DATASET}");
-    TRY(MEM_NEW(&m->targets, v->node->n));
-    for (size_t i = 0; i < v->node->n; i++) {
-        struct array_target *t = &m->targets[m->n_targets++];
-        TRY(mem_strdup(&t->name, v->node->keys[i]));
-        TRY(read_target(t, v, v->node->items[i]));
-    }
+    TRY(MEM_NEW(&m->targets.v, v->node->n));
+    for (size_t i = 0; i < v->node->n; i++)
+        TRY(column_rule_target(&m->targets, v->node->keys[i], v->node->items[i], v->path));
     return ECG_OK;
+}
+
+static enum ecg_status read_codes(struct array_map *m, const struct value *v) {
+    return text(v, &m->codes);
 }
 
 static const struct key {
@@ -157,7 +134,7 @@ static const struct key {
     {"units", read_units, false},         {"leads", read_leads, true},
     {"record_id", read_record_id, false}, {"patient_id", read_patient_id, false},
     {"labels", read_labels, false},       {"targets", read_targets, false},
-    {"fold", read_fold, false},
+    {"fold", read_fold, false},           {"codes", read_codes, false},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
 
@@ -206,17 +183,14 @@ void array_map_free(struct array_map *m) {
         free(m->labels[i].dataset);
         names_free(&m->labels[i].columns);
     }
-    for (int i = 0; i < m->n_targets; i++) {
-        free(m->targets[i].name);
-        free(m->targets[i].dataset);
-        free(m->targets[i].unknown);
-    }
+    column_rules_free(&m->derived);
+    column_rules_free(&m->targets);
     free(m->labels);
-    free(m->targets);
     free(m->signal);
     free(m->rate_name);
     free(m->record_id);
     free(m->patient_id);
     free(m->fold);
+    free(m->codes);
     *m = (struct array_map){0};
 }

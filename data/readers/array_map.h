@@ -10,11 +10,12 @@
  *     leads: [I, II, III, aVR, aVL, aVF, V1, V2, V3, V4, V5, V6]
  *     record_id: ecg_id             # text or integers; default: the row's number
  *     patient_id: patient_id        # default: the record_id
- *     labels: {superclass: [NORM, MI, STTC, CD, HYP]}   # 2-D 0/1 dataset, one name a column; 1-D:
- *     one name
+ *     labels:
+ *       superclass: [NORM, MI, STTC, CD, HYP]   # 2-D 0/1 dataset, one name a column; 1-D: one name
+ *       age_over_65: {dataset: age, above: 65}  # derived: column_rule.h
  *     targets: {age: {dataset: age, unknown: [300]}, height: cm}
+ *     codes: scp_codes              # text or integers, with --label-map (readers/codes.h)
  *     fold: strat_fold
- *
  */
 #ifndef DATA_READERS_ARRAY_MAP_H
 #define DATA_READERS_ARRAY_MAP_H
@@ -22,18 +23,13 @@
 #include <stdbool.h>
 
 #include "core/status.h"
+#include "data/column_rule.h"
 #include "data/leads.h"
 #include "data/shard.h"
 
 struct array_label {
     char *dataset;
     struct names columns;
-};
-
-struct array_target {
-    char *name, *dataset;
-    double *unknown; /* values that stand for "unknown" */
-    int n_unknown;
 };
 
 struct array_map {
@@ -47,8 +43,9 @@ struct array_map {
     char *record_id, *patient_id, *fold; /* NULL: none */
     struct array_label *labels;
     int n_labels;
-    struct array_target *targets;
-    int n_targets;
+    struct column_rules derived; /* labels derived from 1-D datasets, after those of `labels` */
+    struct column_rules targets;
+    char *codes; /* dataset of codes for a label map; NULL: none */
 };
 
 /* ECG_ERR_CONFIG with file:line for an unknown key (naming the nearest), a value of the wrong

@@ -4,7 +4,6 @@
  * runs of rows. */
 #include "data/readers/arrays.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -103,7 +102,9 @@ static enum ecg_status check_columns(struct arrays *a) {
     if (m->record_id) TRY(column_info(a, m->record_id, 1, &info));
     if (m->patient_id) TRY(column_info(a, m->patient_id, 1, &info));
     if (m->fold) TRY(column_info(a, m->fold, 1, &info));
-    for (int i = 0; i < m->n_targets; i++) TRY(column_info(a, m->targets[i].dataset, 1, &info));
+    if (m->codes) TRY(column_info(a, m->codes, 1, &info));
+    for (int i = 0; i < m->targets.n; i++) TRY(column_info(a, m->targets.v[i].source, 1, &info));
+    for (int i = 0; i < m->derived.n; i++) TRY(column_info(a, m->derived.v[i].source, 1, &info));
     for (int i = 0; i < m->n_labels; i++) {
         const struct array_label *l = &m->labels[i];
         TRY(column_info(a, l->dataset, 2, &info));
@@ -223,13 +224,20 @@ static enum ecg_status read_label(struct arrays *a, const struct array_label *l,
 
 static enum ecg_status read_target(struct arrays *a, int k, struct annotations *out,
                                    double *values) {
-    const struct array_target *t = &a->map.targets[k];
-    TRY(h5_read_f64(a->file, t->dataset, 0, a->n, values));
-    for (size_t i = 0; i < a->n; i++) {
-        bool unknown = !(fabs(values[i]) <= FLT_MAX);
-        for (int j = 0; j < t->n_unknown; j++) unknown = unknown || values[i] == t->unknown[j];
-        if (!unknown) out->target[i * (size_t)out->targets.n + (size_t)k] = (float)values[i];
-    }
+    const struct column_rule *r = &a->map.targets.v[k];
+    TRY(h5_read_f64(a->file, r->source, 0, a->n, values));
+    for (size_t i = 0; i < a->n; i++)
+        out->target[i * (size_t)out->targets.n + (size_t)k] = column_rule_apply(r, values[i]);
+    return ECG_OK;
+}
+
+static enum ecg_status read_derived(struct arrays *a, int k, int column, struct annotations *out,
+                                    double *values) {
+    const struct column_rule *r = &a->map.derived.v[k];
+    TRY(h5_read_f64(a->file, r->source, 0, a->n, values));
+    for (size_t i = 0; i < a->n; i++)
+        out->label[i * (size_t)out->labels.n + (size_t)column] =
+            column_rule_apply_label(r, values[i]);
     return ECG_OK;
 }
 
@@ -256,13 +264,19 @@ enum ecg_status arrays_annotations(struct arrays *a, struct annotations *out) {
         for (int k = 0; k < m->labels[i].columns.n; k++)
             TRY_OUT(annotations_add_name(&out->labels, m->labels[i].columns.v[k]));
     }
-    for (int i = 0; i < m->n_targets; i++)
-        TRY_OUT(annotations_add_name(&out->targets, m->targets[i].name));
+    int first_derived = out->labels.n;
+    for (int i = 0; i < m->derived.n; i++)
+        TRY_OUT(annotations_add_name(&out->labels, m->derived.v[i].name));
+    for (int i = 0; i < m->targets.n; i++)
+        TRY_OUT(annotations_add_name(&out->targets, m->targets.v[i].name));
     TRY_OUT(annotations_init(out, a->n, false, m->fold != NULL));
     TRY_OUT(mem_alloc((void **)&values, a->n * widest, sizeof *values));
     for (int i = 0, column = 0; i < m->n_labels; column += m->labels[i++].columns.n)
         TRY_OUT(read_label(a, &m->labels[i], column, out, values));
-    for (int k = 0; k < m->n_targets; k++) TRY_OUT(read_target(a, k, out, values));
+    for (int k = 0; k < m->derived.n; k++)
+        TRY_OUT(read_derived(a, k, first_derived + k, out, values));
+    for (int k = 0; k < m->targets.n; k++) TRY_OUT(read_target(a, k, out, values));
+    if (m->codes) TRY_OUT(read_ids(a, m->codes, &out->codes));
     if (m->fold) TRY_OUT(read_fold(a, out, values));
     if (m->patient_id) TRY_OUT(read_ids(a, m->patient_id, &out->patient));
     TRY_OUT(annotations_check(out, a->path));

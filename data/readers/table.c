@@ -3,6 +3,7 @@
  * by bisection. */
 #include "data/readers/table.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +57,8 @@ static void tidy_integer(char *cell) {
 struct table {
     const struct table_spec *spec;
     struct csv csv;
-    int id, patient, fold;
-    int *label, *target;
+    int id, patient, fold, code;
+    int *label, *target;           /* columns, those of the derived ones after the plain ones */
     struct entry *by_id, *by_tail; /* rows */
     struct entry *records_by_tail; /* records */
     size_t n_records;
@@ -97,10 +98,15 @@ static enum ecg_status find_columns(struct table *t) {
     TRY(find_column(t, s->id_column ? s->id_column : t->csv.header[0], &t->id));
     TRY(find_column(t, s->patient_column, &t->patient));
     TRY(find_column(t, s->fold_column, &t->fold));
-    TRY(MEM_NEW(&t->label, (size_t)s->n_labels));
-    TRY(MEM_NEW(&t->target, (size_t)s->n_targets));
+    TRY(find_column(t, s->code_column, &t->code));
+    TRY(MEM_NEW(&t->label, (size_t)s->n_labels + (size_t)s->derived_labels.n));
+    TRY(MEM_NEW(&t->target, (size_t)s->n_targets + (size_t)s->derived_targets.n));
     for (int i = 0; i < s->n_labels; i++) TRY(find_column(t, s->label_columns[i], &t->label[i]));
     for (int i = 0; i < s->n_targets; i++) TRY(find_column(t, s->target_columns[i], &t->target[i]));
+    for (int i = 0; i < s->derived_labels.n; i++)
+        TRY(find_column(t, s->derived_labels.v[i].source, &t->label[s->n_labels + i]));
+    for (int i = 0; i < s->derived_targets.n; i++)
+        TRY(find_column(t, s->derived_targets.v[i].source, &t->target[s->n_targets + i]));
     return ECG_OK;
 }
 
@@ -159,12 +165,14 @@ static enum ecg_status read_label(const struct table *t, size_t row, int column,
     return ECG_OK;
 }
 
-static enum ecg_status read_target(const struct table *t, size_t row, int column, float *out) {
+/* NaN when blank; beyond what a float holds is an error. */
+static enum ecg_status read_number(const struct table *t, size_t row, int column, double *out) {
     const char *text = cell(t, row, column);
     char *end;
+    *out = NAN;
     if (!*text) return ECG_OK;
-    float v = strtof(text, &end);
-    if (*end || isinf(v)) return bad_cell(t, row, column, "a number or blank");
+    double v = strtod(text, &end);
+    if (*end || fabs(v) > (double)FLT_MAX) return bad_cell(t, row, column, "a number or blank");
     *out = v;
     return ECG_OK;
 }
@@ -180,12 +188,32 @@ static enum ecg_status read_fold(const struct table *t, size_t row, int16_t *out
     return ECG_OK;
 }
 
+static enum ecg_status read_derived(const struct table *t, size_t row, uint8_t *labels,
+                                    float *targets) {
+    const struct table_spec *s = t->spec;
+    double v;
+    for (int i = 0; i < s->derived_labels.n; i++) {
+        TRY(read_number(t, row, t->label[s->n_labels + i], &v));
+        labels[s->n_labels + i] = column_rule_apply_label(&s->derived_labels.v[i], v);
+    }
+    for (int i = 0; i < s->derived_targets.n; i++) {
+        TRY(read_number(t, row, t->target[s->n_targets + i], &v));
+        targets[s->n_targets + i] = column_rule_apply(&s->derived_targets.v[i], v);
+    }
+    return ECG_OK;
+}
+
 static enum ecg_status read_row(struct table *t, size_t row, struct annotations *a, size_t record) {
-    for (int k = 0; k < a->labels.n; k++)
-        TRY(read_label(t, row, t->label[k], &a->label[record * (size_t)a->labels.n + (size_t)k]));
-    for (int k = 0; k < a->targets.n; k++)
-        TRY(read_target(t, row, t->target[k],
-                        &a->target[record * (size_t)a->targets.n + (size_t)k]));
+    uint8_t *labels = a->label + record * (size_t)a->labels.n;
+    float *targets = a->target + record * (size_t)a->targets.n;
+    for (int k = 0; k < t->spec->n_labels; k++) TRY(read_label(t, row, t->label[k], &labels[k]));
+    for (int k = 0; k < t->spec->n_targets; k++) {
+        double v;
+        TRY(read_number(t, row, t->target[k], &v));
+        targets[k] = (float)v;
+    }
+    TRY(read_derived(t, row, labels, targets));
+    if (t->code >= 0) TRY(mem_strdup(&a->codes[record], cell(t, row, t->code)));
     if (t->fold >= 0) TRY(read_fold(t, row, &a->fold[record]));
     if (t->patient >= 0 && *cell(t, row, t->patient)) {
         TRY(mem_strdup(&a->patient[record], cell(t, row, t->patient)));
@@ -224,7 +252,12 @@ enum ecg_status table_read(struct annotations *a, const struct table_spec *spec,
         TRY_OUT(annotations_add_name(&a->labels, spec->label_columns[i]));
     for (int i = 0; i < spec->n_targets; i++)
         TRY_OUT(annotations_add_name(&a->targets, spec->target_columns[i]));
+    for (int i = 0; i < spec->derived_labels.n; i++)
+        TRY_OUT(annotations_add_name(&a->labels, spec->derived_labels.v[i].name));
+    for (int i = 0; i < spec->derived_targets.n; i++)
+        TRY_OUT(annotations_add_name(&a->targets, spec->derived_targets.v[i].name));
     TRY_OUT(annotations_init(a, n, t.patient >= 0, t.fold >= 0));
+    if (t.code >= 0) TRY_OUT(MEM_NEW(&a->codes, n));
     TRY_OUT(index_rows(&t));
     TRY_OUT(index_records(&t, ids, n));
     TRY_OUT(join(&t, a, ids, n, n_unmatched));

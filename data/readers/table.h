@@ -9,6 +9,7 @@
 
 #include "core/status.h"
 #include "data/annotations.h"
+#include "data/column_rule.h"
 
 struct table_spec {
     const char *path;
@@ -17,6 +18,9 @@ struct table_spec {
     int n_labels;
     char *const *target_columns;
     int n_targets;
+    /* from columns of numbers (blank = unknown), after the columns above; borrowed */
+    struct column_rules derived_labels, derived_targets;
+    const char *code_column; /* its cells become annotations.codes; NULL: none */
     const char *patient_column, *fold_column; /* NULL: none */
 };
 

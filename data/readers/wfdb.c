@@ -247,6 +247,16 @@ static enum ecg_status header_path(const char *path, char **header, char **folde
     return ECG_OK;
 }
 
+enum ecg_status wfdb_read_header(char **text, const char *path) {
+    char *header, *folder = NULL;
+    size_t size;
+    enum ecg_status status = header_path(path, &header, &folder);
+    if (status == ECG_OK) status = file_read(header, max_header_bytes, text, &size);
+    free(header);
+    free(folder);
+    return status;
+}
+
 enum ecg_status wfdb_read(struct record *r, const char *path) {
     *r = (struct record){0};
     struct reading g = {0};

@@ -15,4 +15,7 @@
  * ECG_ERR_DATA: anything wrong with header or data, a missing data file included. */
 enum ecg_status wfdb_read(struct record *r, const char *path);
 
+/* The header's text, fresh; `path` as above. ECG_ERR_NOINPUT, ECG_ERR_DATA (too large). */
+enum ecg_status wfdb_read_header(char **text, const char *path);
+
 #endif

@@ -147,6 +147,11 @@ enum ecg_status cpu_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
                              const void *x, float *m);
 enum ecg_status cpu_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                              const float *dm, void *dx);
+enum ecg_status cpu_attention_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, float *a, float *m);
+enum ecg_status cpu_attention_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, const float *a, const float *dm,
+                                  float *de, float *dw, void *dx, struct ops_ws ws);
 enum ecg_status cpu_swish_fwd(struct ops_dev *dev, size_t n, const float *x, float *y);
 enum ecg_status cpu_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy,
                               float *dx);
@@ -173,6 +178,7 @@ enum ecg_status cpu_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n
                          const float *g, float *m, float *v);
 enum ecg_status cpu_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                         int64_t step, size_t n, float *p, const float *g, float *m);
+enum ecg_status cpu_ema(struct ops_dev *dev, size_t n, double decay, const float *p, float *average);
 size_t cpu_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed, int backward);
 size_t cpu_linear_ws(struct ops_dev *dev, int M, int K, int N);
 size_t cpu_norm_ws(struct ops_dev *dev, struct ops_blc s);

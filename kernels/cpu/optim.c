@@ -15,7 +15,7 @@ enum {
 struct vector {
     const struct level *v;
     size_t n;
-    double a; /* scale */
+    double a; /* scale, ema */
     struct level_adam adam;
     float lr, momentum, weight_decay; /* sgd */
     int is_first;
@@ -164,5 +164,21 @@ enum ecg_status cpu_sgd(struct ops_dev *dev, double lr, double momentum, double 
                        .weight_decay = (float)weight_decay,
                        .is_first = step == 1};
     run_vector(dev, &j, sgd_task);
+    return ECG_OK;
+}
+
+/* In this form weights that rest are their own average, which decay * average + (1 - decay) * p in floats is not. */
+static void ema_task(void *context, size_t task, int worker) {
+    const struct vector *j = context;
+    const struct cpu_part e = elements_of(j, task);
+    const float rest = (float)j->a;
+    (void)worker;
+    for (size_t i = e.from; i < e.to; i++) j->p[i] += rest * (j->g[i] - j->p[i]);
+}
+
+enum ecg_status cpu_ema(struct ops_dev *dev, size_t n, double decay, const float *p,
+                        float *average) {
+    struct vector j = {.n = n, .a = 1 - decay, .p = average, .g = p};
+    run_vector(dev, &j, ema_task);
     return ECG_OK;
 }

@@ -132,7 +132,11 @@ extern "C" {
 /* db[c] += sum over the rows of x (rows, C). */
 enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
                                  int rows, int C, const void *x, float *db, struct ops_ws ws);
-size_t cuda_column_ws(int rows, int C);
+/* db[c] += sum over the rows of weight[row]*x (rows, C). */
+enum ecg_status cuda_weighted_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                   int rows, int C, const void *x, const float *weight, float *db,
+                                   struct ops_ws ws);
+size_t cuda_column_ws(int rows, int C); /* of both */
 
 enum ecg_status cuda_input_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                                int n_file_leads, const int16_t *ecg, const float *scale,
@@ -172,6 +176,11 @@ enum ecg_status cuda_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct 
                               const void *x, float *m);
 enum ecg_status cuda_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                               const float *dm, void *dx);
+enum ecg_status cuda_attention_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                   const void *x, const float *w, float *a, float *m);
+enum ecg_status cuda_attention_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                   const void *x, const float *w, const float *a, const float *dm,
+                                   float *de, float *dw, void *dx, struct ops_ws ws);
 enum ecg_status cuda_swish_fwd(struct ops_dev *dev, size_t n, const float *x, float *y);
 enum ecg_status cuda_swish_bwd(struct ops_dev *dev, size_t n, const float *x, const float *dy,
                                float *dx);
@@ -200,6 +209,8 @@ enum ecg_status cuda_adam(struct ops_dev *dev, const struct ops_adam *a, size_t 
                           const float *g, float *m, float *v);
 enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                          int64_t step, size_t n, float *p, const float *g, float *m);
+enum ecg_status cuda_ema(struct ops_dev *dev, size_t n, double decay, const float *p,
+                         float *average);
 size_t cuda_conv_ws(struct ops_dev *dev, enum ops_dtype dtype, struct ops_conv s, int packed,
                     int backward);
 size_t cuda_norm_ws(struct ops_dev *dev, struct ops_blc s);

@@ -16,8 +16,8 @@
 #define THREADS 256
 #define LANES   8
 
-/* What is summed over rows: x; x and x^2; dn and dn*(x - mean). */
-enum { SUM, SUM_SQUARE, SUM_DOT };
+/* What is summed over rows: x; x times a number of the row's; x and x^2; dn and dn*(x - mean). */
+enum { SUM, SUM_WEIGHTED, SUM_SQUARE, SUM_DOT };
 
 struct pair {
     double x, y;
@@ -25,7 +25,7 @@ struct pair {
 
 /* ------------------------------------------------------------------ sums over rows */
 
-/* part (parts, C): the sums of this block's rows. */
+/* part (parts, C): the sums of this block's rows. mean (C); or, of SUM_WEIGHTED, the rows' numbers. */
 template <int BF16, int WHAT>
 static __global__ void __launch_bounds__(32 * LANES)
     column_kernel(int rows, int C, int rows_a_part, const void *x, const void *dn,
@@ -45,7 +45,7 @@ static __global__ void __launch_bounds__(32 * LANES)
                 sum += d;
                 other += d * (v - mu);
             } else {
-                sum += v;
+                sum += WHAT == SUM_WEIGHTED ? v * (double)mean[r] : v;
                 if (WHAT == SUM_SQUARE) other += v * v;
             }
         }
@@ -215,14 +215,27 @@ static enum ecg_status launch_columns(struct ops_dev *dev, const char *op, enum 
     return ECG_OK;
 }
 
-enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
-                                 int rows, int C, const void *x, float *db, struct ops_ws ws) {
+template <int WHAT>
+static enum ecg_status add_columns(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                   int rows, int C, const void *x, const float *weight, float *db,
+                                   struct ops_ws ws) {
     const struct columns k = columns_of(rows, C);
     struct pair *part;
-    TRY(launch_columns<SUM>(dev, op, dtype, rows, C, k, x, NULL, NULL, &part, ws));
+    TRY(launch_columns<WHAT>(dev, op, dtype, rows, C, k, x, NULL, weight, &part, ws));
     LAUNCH(add_sums_kernel, k.add, CHANNELS * ADDERS, 0, dev->stream, k.cut.parts, C, part, db);
     const struct ops_blc s = {1, rows, C};
     return cuda_done_blc(dev, op, dtype, s);
+}
+
+enum ecg_status cuda_column_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                 int rows, int C, const void *x, float *db, struct ops_ws ws) {
+    return add_columns<SUM>(dev, op, dtype, rows, C, x, NULL, db, ws);
+}
+
+enum ecg_status cuda_weighted_sums(struct ops_dev *dev, const char *op, enum ops_dtype dtype,
+                                   int rows, int C, const void *x, const float *weight, float *db,
+                                   struct ops_ws ws) {
+    return add_columns<SUM_WEIGHTED>(dev, op, dtype, rows, C, x, weight, db, ws);
 }
 
 enum ecg_status cuda_norm_stats(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,

@@ -99,3 +99,18 @@ enum ecg_status cuda_sgd(struct ops_dev *dev, double lr, double momentum, double
            (float)momentum, (float)weight_decay, step == 1, p, g, momentum > 0 ? m : NULL);
     return cuda_done_n(dev, "sgd", n);
 }
+
+static __global__ void __launch_bounds__(THREADS)
+    ema_kernel(size_t n, float rest, const float *p, float *average) {
+    const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i < n) average[i] += rest * (p[i] - average[i]);
+}
+
+enum ecg_status cuda_ema(struct ops_dev *dev, size_t n, double decay, const float *p,
+                         float *average) {
+    if (n == 0) return ECG_OK;
+    const struct cuda_range range("ema");
+    LAUNCH(ema_kernel, cuda_blocks(n, THREADS), THREADS, 0, dev->stream, n, (float)(1 - decay), p,
+           average);
+    return cuda_done_n(dev, "ema", n);
+}

@@ -40,6 +40,8 @@ static void fill_primitives(struct ops *t) {
     t->act_bwd = cuda_act_bwd;
     t->mean_fwd = cuda_mean_fwd;
     t->mean_bwd = cuda_mean_bwd;
+    t->attention_fwd = cuda_attention_fwd;
+    t->attention_bwd = cuda_attention_bwd;
     t->swish_fwd = cuda_swish_fwd;
     t->swish_bwd = cuda_swish_bwd;
     t->sigmoid_fwd = cuda_sigmoid_fwd;
@@ -54,6 +56,7 @@ static void fill_primitives(struct ops *t) {
     t->fill_zero = cuda_fill_zero;
     t->adam = cuda_adam;
     t->sgd = cuda_sgd;
+    t->ema = cuda_ema;
 }
 
 static void complete_table(void) {

@@ -49,3 +49,11 @@ enum ecg_status ref_sgd(struct ops_dev *dev, double lr, double momentum, double 
     }
     return ECG_OK;
 }
+
+enum ecg_status ref_ema(struct ops_dev *dev, size_t n, double decay, const float *p,
+                        float *average) {
+    (void)dev;
+    for (size_t i = 0; i < n; i++)
+        average[i] = (float)(average[i] + (1 - decay) * ((double)p[i] - average[i]));
+    return ECG_OK;
+}

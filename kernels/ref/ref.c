@@ -86,6 +86,8 @@ static struct ops table = {
     .act_bwd = ref_act_bwd,
     .mean_fwd = ref_mean_fwd,
     .mean_bwd = ref_mean_bwd,
+    .attention_fwd = ref_attention_fwd,
+    .attention_bwd = ref_attention_bwd,
     .swish_fwd = ref_swish_fwd,
     .swish_bwd = ref_swish_bwd,
     .sigmoid_fwd = ref_sigmoid_fwd,
@@ -100,6 +102,7 @@ static struct ops table = {
     .fill_zero = ref_fill_zero,
     .adam = ref_adam,
     .sgd = ref_sgd,
+    .ema = ref_ema,
 };
 
 static void complete_table(void) {

@@ -76,6 +76,11 @@ enum ecg_status ref_mean_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct o
                              const void *x, float *m);
 enum ecg_status ref_mean_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                              const float *dm, void *dx);
+enum ecg_status ref_attention_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, float *a, float *m);
+enum ecg_status ref_attention_bwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
+                                  const void *x, const float *w, const float *a, const float *dm,
+                                  float *de, float *dw, void *dx, struct ops_ws ws);
 enum ecg_status ref_shortcut_fwd(struct ops_dev *dev, enum ops_dtype dtype, struct ops_blc s,
                                  int Li, int Ci, int S, const void *h, const float *gate,
                                  const void *x, void *y);
@@ -95,5 +100,6 @@ enum ecg_status ref_adam(struct ops_dev *dev, const struct ops_adam *a, size_t n
                          const float *g, float *m, float *v);
 enum ecg_status ref_sgd(struct ops_dev *dev, double lr, double momentum, double weight_decay,
                         int64_t step, size_t n, float *p, const float *g, float *m);
+enum ecg_status ref_ema(struct ops_dev *dev, size_t n, double decay, const float *p, float *average);
 
 #endif

@@ -7,22 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoints/pth.h"
 #include "checkpoints/zip.h"
-
-void bytes_put(struct bytes *b, const void *from, size_t n) {
-    if (b->n + n > b->cap) {
-        b->cap = 2 * (b->n + n);
-        b->v = realloc(b->v, b->cap);
-        if (!b->v) abort();
-    }
-    if (n) memcpy(b->v + b->n, from, n);
-    b->n += n;
-}
-
-void bytes_free(struct bytes *b) {
-    free(b->v);
-    *b = (struct bytes){0};
-}
+#include "tests/support/check.h"
 
 void pickle_put_string(struct bytes *b, const char *text) {
     uint32_t n = (uint32_t)strlen(text);
@@ -78,6 +65,20 @@ void pickle_archive(struct bytes *out, const struct bytes *pickle, size_t n0, si
     out->n = 0;
     bytes_put(out, text, n);
     free(text);
+}
+
+const char *pickle_save(const struct bytes *archive) {
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/made.pth", check_tmp());
+    bytes_save(archive, path);
+    return path;
+}
+
+void pickle_refuse(const struct bytes *archive, const char *text) {
+    struct safetensors s;
+    CHECK_FAILS(pth_or_safetensors_open(&s, pickle_save(archive)), ECG_ERR_DATA, text);
+    CHECK(strstr(ecg_message(), "made.pth") != NULL);
+    CHECK(s.entries == NULL && s.map.data == NULL && s.owned == NULL);
 }
 
 static void put_state_dict(struct bytes *b) {

@@ -6,14 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct bytes {
-    char *v;
-    size_t n, cap;
-};
-void bytes_put(struct bytes *b, const void *from, size_t n);
-void bytes_free(struct bytes *b);
-/* Opcodes as a string literal, zeros included. */
-#define BYTES_PUT(b, literal) bytes_put((b), literal, sizeof(literal) - 1)
+#include "tests/support/bytes.h"
 
 void pickle_put_string(struct bytes *b, const char *text);   /* BINUNICODE */
 void pickle_put_integer(struct bytes *b, int64_t v);         /* LONG1 */
@@ -29,6 +22,10 @@ void pickle_put_view(struct bytes *b, const struct pickle_view *v);
 
 /* A whole archive: x/data.pkl, x/data/0 and x/data/1 (`n0`, `n1` bytes: 0, 1, 2 ... modulo 251), x/version. */
 void pickle_archive(struct bytes *out, const struct bytes *pickle, size_t n0, size_t n1);
+/* The file made.pth of these bytes, and where it is. */
+const char *pickle_save(const struct bytes *archive);
+/* Opening that file fails with ECG_ERR_DATA and a message that holds `text` and its name, and leaves nothing behind. */
+void pickle_refuse(const struct bytes *archive, const char *text);
 /* What a full checkpoint's pickle has: memo, nested dicts and lists, floats, a numpy scalar, a parameter, torch.Size, BUILD, a
  * state_dict of strided views. Storage 0: 24 floats, storage 1: 3 longs. */
 void pickle_checkpoint(struct bytes *b);

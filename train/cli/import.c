@@ -15,7 +15,7 @@
 
 /* The options as they stand on the command line. */
 struct words {
-    const char *out, *map, *preset, *leads;
+    const char *out, *map, *preset, *leads, *label_map, *code_column, *code_field;
     const char *labels, *id_column, *label_columns, *target_columns, *patient_column, *fold_column;
     double rate, length;
     bool windows;
@@ -70,8 +70,14 @@ static enum ecg_status set_prep(struct prep *prep, const struct words *w) {
 
 static enum ecg_status check_words(const struct import_options *o, const struct words *w) {
     bool has_columns = w->id_column || w->label_columns || w->target_columns || w->patient_column ||
-                       w->fold_column;
+                       w->fold_column || w->code_column;
+    if (w->label_map == NULL && (w->code_column != NULL || w->code_field != NULL))
+        return ecg_fail(ECG_ERR_USAGE, "--code-column and --code-field need --label-map MAP.csv");
+    if (w->code_column != NULL && w->code_field != NULL)
+        return ecg_fail(ECG_ERR_USAGE, "codes come from --code-column or --code-field, not both");
     if (o->format == IMPORT_HDF5) {
+        if (w->code_field != NULL)
+            return ecg_fail(ECG_ERR_USAGE, "import hdf5 takes codes from the map's key codes");
         if (w->map == NULL) return ecg_fail(ECG_ERR_USAGE, "import hdf5 needs --map MAP.yaml");
         if (w->labels != NULL || has_columns)
             return ecg_fail(ECG_ERR_USAGE,
@@ -79,7 +85,8 @@ static enum ecg_status check_words(const struct import_options *o, const struct 
         if (o->n_sources != 1) return ecg_fail(ECG_ERR_USAGE, "import hdf5 takes one file");
         return ECG_OK;
     }
-    if (w->map != NULL) return ecg_fail(ECG_ERR_USAGE, "--map belongs to import hdf5");
+    if (w->map != NULL && w->labels == NULL)
+        return ecg_fail(ECG_ERR_USAGE, "--map derives columns from a CSV's: it needs --labels CSV");
     if (w->labels == NULL && has_columns)
         return ecg_fail(ECG_ERR_USAGE,
                         "--id-column, --label-columns and their like need --labels CSV");
@@ -103,6 +110,11 @@ static enum ecg_status run(struct import_options *o, const struct words *w,
                                    .id_column = w->id_column,
                                    .patient_column = w->patient_column,
                                    .fold_column = w->fold_column};
+    if (o->format == IMPORT_WFDB && w->map != NULL)
+        TRY_OUT(column_rules_read(&o->table.derived_labels, &o->table.derived_targets, w->map));
+    o->table.code_column = w->code_column;
+    o->label_map = w->label_map;
+    o->code_field = w->code_field != NULL ? w->code_field : "Dx";
     TRY_OUT(split(labels, &label_names, &o->table.n_labels));
     TRY_OUT(split(targets, &target_names, &o->table.n_targets));
     o->table.label_columns = label_names;
@@ -117,6 +129,8 @@ out:
     free(targets);
     free(label_names);
     free(target_names);
+    column_rules_free(&o->table.derived_labels);
+    column_rules_free(&o->table.derived_targets);
     return status;
 }
 
@@ -126,7 +140,8 @@ enum ecg_status command_import(int argc, char **argv) {
     struct arg_list operands = {0};
     const struct arg table[] = {
         {"out", ARG_TEXT, &w.out, "DIR", "the new data set's folder", true},
-        {"map", ARG_TEXT, &w.map, "MAP.yaml", "hdf5: where things are in the file (see README)",
+        {"map", ARG_TEXT, &w.map, "MAP.yaml",
+         "hdf5: where things are in the file; wfdb: columns derived from the CSV's (see README)",
          false},
         {"labels", ARG_TEXT, &w.labels, "CSV", "wfdb: labels and targets, a row a record", false},
         {"id-column", ARG_TEXT, &w.id_column, "NAME",
@@ -138,6 +153,12 @@ enum ecg_status command_import(int argc, char **argv) {
         {"patient-column", ARG_TEXT, &w.patient_column, "NAME",
          "the patient; without, each record is its own", false},
         {"fold-column", ARG_TEXT, &w.fold_column, "NAME", "cross-validation fold", false},
+        {"label-map", ARG_TEXT, &w.label_map, "MAP.csv",
+         "labels from source codes: a CSV with the columns code,label (see README)", false},
+        {"code-column", ARG_TEXT, &w.code_column, "NAME",
+         "the CSV's column of codes, as scp_codes (without: the headers')", false},
+        {"code-field", ARG_TEXT, &w.code_field, "NAME",
+         "the headers' line of codes, \"#NAME: ...\" (default: Dx)", false},
         {"preset", ARG_TEXT, &w.preset, "NAME", "none (default), official, paper, ptbxl-eval",
          false},
         {"rate", ARG_NUMBER, &w.rate, "HZ", "resample to this rate (default: the recording's own)",

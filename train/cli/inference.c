@@ -24,6 +24,10 @@ enum ecg_status command_evaluate(int argc, char **argv) {
          false},
         {"labels", ARG_TEXT, &o.labels, "A,B",
          "only these outputs (default: all, each a column of the data)", false},
+        {"label-map", ARG_TEXT, &o.label_map, "MAP.csv",
+         "joins the data's columns (codes) to the outputs by a CSV with the columns code,label; outputs "
+         "without one are left out",
+         false},
         {"device", ARG_TEXT, &o.device, "cpu|cuda", "default cpu", false},
         {"precision", ARG_TEXT, &o.precision, "fp32|bf16", "of the activations; default fp32",
          false},

@@ -67,8 +67,8 @@ enum ecg_status command_finetune(int argc, char **argv) {
     return train(
         finetune_run, true, "finetune CONFIG --weights W --out RUN [--set KEY=VALUE]... [--resume]",
         "Puts a new head for head.labels or head.targets on given weights and trains it: alone\n"
-        "(head.freeze: true, a linear probe) or with the backbone (optim.backbone_lr). The network's\n"
-        "shape is the weights'.\n"
+        "(head.freeze: true, a linear probe), with the backbone (optim.backbone_lr), or first alone,\n"
+        "then with it (finetune.probe_epochs). The network's shape is the weights'.\n"
         "    einthoven finetune configs/finetune.yaml --weights runs/a --out runs/age \\\n"
         "        --set head.targets='[age]'",
         argc, argv);

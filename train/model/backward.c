@@ -160,26 +160,6 @@ static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B
     return entrance_bwd(net, b, B, pass, go_on, by2 ? &behind1 : NULL, g);
 }
 
-/* The head's own gradients. */
-static enum ecg_status head_bwd(struct net1d *net, int B, const float *features) {
-    struct net1d_private *p = net->p;
-    if (!trains(p->dense.w, p->dense.b)) return ECG_OK;
-    return net->ops->linear_bwd_w(net->dev, B, p->dense.K, p->dense.N, features, net->dlogits,
-                                  tensors_grad(net, p->dense.w), tensors_grad(net, p->dense.b),
-                                  p->ws);
-}
-
-/* Through the head, to the gradient dy at the last block's output. */
-static enum ecg_status head_bwd_x(struct net1d *net, int B, void *dy) {
-    struct net1d_private *p = net->p;
-    const struct net1d_block *last = &p->blocks[p->n_blocks - 1];
-    int K = p->dense.K, N = p->dense.N;
-    TRY(net->ops->linear_bwd_x(net->dev, B, K, N, net->dlogits, tensors_value(net, p->dense.w),
-                               p->dfeatures, p->ws));
-    return net->ops->mean_bwd(net->dev, net->config.precision,
-                              (struct ops_blc){B, last->Lout, last->Cout}, p->dfeatures, dy);
-}
-
 static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pass *pass, void *dy) {
     struct net1d_private *p = net->p;
     struct ops_blc s = {B, p->stem.shape.Lout, p->stem.shape.Cout};
@@ -200,8 +180,7 @@ static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_p
     struct net1d_private *p = net->p;
     int lowest = lowest_layer(p);
     void *g[3] = {p->g[0], p->g[1], p->g[2]};
-    TRY(head_bwd(net, B, net->features));
-    if (lowest < p->n_blocks) TRY(head_bwd_x(net, B, g[0]));
+    TRY(head_backward(net, B, net->features, lowest < p->n_blocks ? g[0] : NULL));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));
         swap(&g[0], &g[2]);
@@ -220,5 +199,5 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
     if (pass->features == NULL) return repeat_pass(net, true, B, pass, all_layers);
     if (lowest_layer(net->p) < net->p->n_blocks)
         return ecg_fail(ECG_ERR_FAIL, "net1d: given features can't train what they came from");
-    return head_bwd(net, B, pass->features);
+    return head_backward(net, B, pass->features, NULL);
 }

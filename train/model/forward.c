@@ -153,13 +153,6 @@ static enum ecg_status block(struct net1d *net, struct net1d_block *b, int B,
     return fold(net, next, pass, (double)B * b->Lout);
 }
 
-static enum ecg_status head(struct net1d *net, int B, const float *features) {
-    struct net1d_private *p = net->p;
-    return net->ops->linear_fwd(net->dev, B, p->dense.K, p->dense.N, features,
-                                tensors_value(net, p->dense.w), tensors_value(net, p->dense.b),
-                                net->logits, p->ws);
-}
-
 static enum ecg_status pack_weights(struct net1d *net, const struct net1d_pass *pass) {
     struct net1d_private *p = net->p;
     if (p->is_packed && pass->same_weights) return ECG_OK;
@@ -171,10 +164,7 @@ static enum ecg_status pack_weights(struct net1d *net, const struct net1d_pass *
 static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_pass *pass) {
     TRY(stem(net, B, pass));
     for (int i = 0; i < net->p->n_blocks; i++) TRY(block(net, &net->p->blocks[i], B, pass));
-    const struct net1d_block *last = &net->p->blocks[net->p->n_blocks - 1];
-    struct ops_blc s = {B, last->Lout, last->Cout};
-    TRY(net->ops->mean_fwd(net->dev, net->config.precision, s, last->y, net->features));
-    return head(net, B, net->features);
+    return head_forward(net, B, NULL);
 }
 
 static void count_batch(struct net1d *net, const struct net1d_norm *n,
@@ -199,7 +189,7 @@ enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass 
                         net->max_batch);
     if (pass->train && !net->training)
         return ecg_fail(ECG_ERR_FAIL, "net1d: training pass in a network planned for inference");
-    if (pass->features != NULL) return head(net, B, pass->features);
+    if (pass->features != NULL) return head_forward(net, B, pass->features);
     TRY(pack_weights(net, pass));
     TRY(repeat_pass(net, false, B, pass, all_layers));
     count_batches(net, pass);

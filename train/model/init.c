@@ -62,6 +62,7 @@ static enum ecg_status init_layer(struct net1d *net, const struct tensor *w, con
 enum ecg_status net1d_init_weights(struct net1d *net, uint64_t seed, bool only_head) {
     struct net1d_private *p = net->p;
     TRY(init_layer(net, p->dense.w, p->dense.b, seed));
+    if (p->pool != NULL) TRY(fill(net, p->pool, 0));
     if (only_head) return ECG_OK;
     TRY(init_layer(net, p->stem.w, p->stem.b, seed));
     for (int i = 0; i < p->n_blocks; i++) {

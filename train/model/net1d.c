@@ -61,6 +61,10 @@ enum ecg_status net1d_check(const struct net1d_config *c) {
     return ECG_OK;
 }
 
+const char *net1d_pool_name(enum net1d_pool pool) {
+    return pool == NET1D_POOL_ATTENTION ? "attention" : "mean";
+}
+
 int net1d_features(const struct net1d_config *c) {
     return c->filters[c->n_stages - 1];
 }
@@ -104,6 +108,7 @@ int64_t net1d_macs(const struct net1d_config *c) {
         for (int i = 0; i < 3; i++) macs += net1d_conv_macs(conv[i]);
         macs += 2 * (int64_t)w.C * (w.C / 2);
     }
+    if (c->pool == NET1D_POOL_ATTENTION) macs += 2 * (int64_t)w.L * w.C;
     return macs + (int64_t)w.C * c->n_outputs;
 }
 

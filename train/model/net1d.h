@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Net1D, the network of ECGFounder (arXiv 2410.04133; official net1d.py after hsd1503/resnet1d), exactly, over a table of
- * operations. Input x (B, length, n_leads); features (B, D) = mean over time of the last block, D = the last width;
- * logits (B, n_outputs). */
+ * operations. Input x (B, length, n_leads); features (B, D) = the last block's output (B, L, D) pooled over time, D = the last
+ * width; logits (B, n_outputs). The head is what comes after the last block: pool.* (if any) and dense.*. */
 #ifndef TRAIN_MODEL_NET1D_H
 #define TRAIN_MODEL_NET1D_H
 
@@ -15,6 +15,14 @@
 
 #define NET1D_MAX_STAGES 16
 
+/* How the head makes features of h (B, L, D). ATTENTION: sum over l of a(b,l)*h(b,l), a = softmax over l of w.h(b,l), w being
+ * pool.weight (1, D): Lin et al. 2017, Ilse et al. 2018. There is no pool.bias: softmax is blind to it. w is 0 at first, and
+ * that is the mean. */
+enum net1d_pool { NET1D_POOL_MEAN, NET1D_POOL_ATTENTION };
+/* The names, in the order of the enum: of model.pool and in the weights' metadata. */
+#define NET1D_POOL_CHOICES "mean attention"
+const char *net1d_pool_name(enum net1d_pool pool);
+
 struct net1d_config {
     int n_leads, length;
     int base_filters;
@@ -23,11 +31,12 @@ struct net1d_config {
     int kernel_size, stride, group_width;
     bool batch_norm;
     double dropout, drop_path;
+    enum net1d_pool pool;
     int n_outputs;
     enum ops_dtype precision; /* of activations and their gradients; all else is fp32 */
     bool recompute; /* training keeps the outputs of the blocks alone and computes what lies between them again in
                        backward: the same bits, less memory, a third more work */
-    bool head_only; /* training: dense.* alone; the backbone is frozen for good, and memory is that of inference */
+    bool head_only; /* training: the head alone; the backbone is frozen for good, and memory is that of inference */
 };
 
 /* Bytes of the one allocation, by use. */
@@ -57,7 +66,7 @@ struct tensor {
     int64_t shape[3];
     size_t n;       /* elements */
     size_t offset;  /* floats into params (PARAM) or extras (UNUSED, BUFFER); index into counters (COUNTER) */
-    bool is_head;   /* dense.* */
+    bool is_head;   /* net1d_is_head */
     bool is_norm;   /* of a BatchNorm1d module */
     int layer;      /* 0 the stem, 1 + i stage i, n_stages + 1 (net1d_head_layer) the head */
     bool is_bias_or_norm; /* biases and BN weights: what optim.decay_bias: false leaves out */
@@ -104,8 +113,11 @@ void net1d_free(struct net1d *net); /* idempotent, zeroed is fine */
 int net1d_features(const struct net1d_config *c); /* D */
 struct tensor *net1d_tensor(struct net1d *net, const char *name); /* NULL: not there */
 
+/* Whether a tensor of this name is the head's: dense.* and pool.*, whatever the network. */
+bool net1d_is_head(const char *name);
+
 /* PyTorch's default distributions: conv and linear weights and biases U(-1/sqrt(fan_in), 1/sqrt(fan_in)), by Philox
- * (seed, RNG_INIT, tensor's index): the same for any backend. only_head: dense.* alone. */
+ * (seed, RNG_INIT, tensor's index): the same for any backend; pool.weight 0. only_head: the head alone. */
 enum ecg_status net1d_init_weights(struct net1d *net, uint64_t seed, bool only_head);
 
 /* Where the forward pass stands, for dropout and drop-path. */
@@ -127,7 +139,7 @@ enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass 
  * above the lowest layer that is not frozen. */
 enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass *pass);
 
-/* Sets `frozen` on the backbone (all but dense.*) or clears it. */
+/* Sets `frozen` on the backbone (all but the head) or clears it. */
 void net1d_freeze_backbone(struct net1d *net, bool frozen);
 /* Sets `frozen` on the layers below `layer` and, with `norms`, on all of BN; clears it on the rest. */
 void net1d_freeze_below(struct net1d *net, int layer, bool norms);

@@ -232,9 +232,10 @@ static void carve_backward(struct net1d *net, struct carver *c, const struct ext
     net->dlogits = take_blc(c, B, 1, p->dense.N);
     p->zeros = take(c, n, e->width, 1);
     if (net->config.drop_path > 0) p->path_factor = take(c, n, e->width, 1);
+    if (p->pool != NULL) p->dscores = take_blc(c, B, p->blocks[p->n_blocks - 1].Lout, 1);
+    if (p->pool != NULL || !net->config.head_only) p->dfeatures = take_blc(c, B, 1, p->dense.K);
     if (!net->config.head_only) {
         for (int i = 0; i < 3; i++) p->g[i] = take_area(net, c, e->any);
-        p->dfeatures = take_blc(c, B, 1, p->dense.K);
         p->dgate = take(c, n, e->width, 1);
         p->dm = take(c, n, e->width, 1);
         for (int i = 0; i < 2 && net->config.batch_norm; i++)
@@ -303,6 +304,7 @@ static void carve_all(struct net1d *net, struct carver *c) {
     net->x = take_act(net, c, net->config.length, net->config.n_leads);
     net->features = take_blc(c, B, 1, p->dense.K);
     net->logits = take_blc(c, B, 1, p->dense.N);
+    if (p->pool != NULL) p->attention = take_blc(c, B, p->blocks[p->n_blocks - 1].Lout, 1);
     carve_norm(c, &p->first_bn);
     for (int i = 0; i < p->n_blocks; i++) carve_block(net, c, &p->blocks[i]);
     if (goes_back(net))

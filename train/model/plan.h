@@ -72,6 +72,8 @@ struct net1d_private {
     void *y0; /* (B, L0, base) after Swish; == h0 for inference */
     struct net1d_block *blocks;
     int n_blocks;
+    struct tensor *pool; /* (1, D) attention's w; NULL: the mean */
+    float *attention;    /* (B, L) its weights */
     struct net1d_linear dense;
     struct ops_pack *packs; /* (n_packs) of every convolution that the backend packs */
     size_t n_packs;
@@ -81,6 +83,7 @@ struct net1d_private {
     /* backward */
     void *g[3];       /* (B, largest L*C) each: gradients on their way down */
     float *dfeatures; /* (B, D) */
+    float *dscores;   /* (B, L) of attention */
     float *dgate;     /* (B, largest Cout) */
     float *dm;        /* (B, largest Cout) */
     float *norm_k[2]; /* (3, largest C) each: struct ops_norm's k, of two normalisations at a time; NULL without BN */
@@ -129,6 +132,12 @@ enum ecg_status forward_path_factors(struct net1d *net, const struct net1d_block
 /* x (B, Cout) -> y = x * path_factor, element by element; x == y allowed. */
 enum ecg_status forward_path_scale(struct net1d *net, const struct net1d_block *b, int B,
                                    const float *x, float *y);
+
+/* The head, from the last block's output on: to features and logits; and from dlogits to the gradients of its tensors and, unless
+ * dy is NULL, to dy (B, L, D), the gradient at what it reads. */
+/* features: given ones (B, D), or NULL: pooled from the last block's output; backward: those that forward took. */
+enum ecg_status head_forward(struct net1d *net, int B, const float *features);
+enum ecg_status head_backward(struct net1d *net, int B, const float *features, void *dy);
 
 /* A pass as the backend does it: forward (net1d_forward's checks and packing done before) or backward. */
 typedef enum ecg_status pass_fn(struct net1d *net, int B, const struct net1d_pass *pass);

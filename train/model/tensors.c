@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The tensor table: the official state_dict's keys in its order, 9 + 25 rows a block (509 for the published widths).
+ * The tensor table: the official state_dict's keys in its order, 9 + 25 rows a block (509 for the published widths), and
+ * attention's, which the official code has not, behind them: dense.* then starts from the same numbers with and without it.
  * Parameters lie in one flat array, BN buffers and the BN tensors that a network without BN carries along in another. */
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 #include "core/mem.h"
 #include "train/model/plan.h"
 
-#define STEM_AND_HEAD_TENSORS 9  /* first_conv 2, first_bn 5, dense 2 */
+#define STEM_AND_HEAD_TENSORS 10 /* first_conv 2, first_bn 5, dense 2, pool 1 */
 #define BLOCK_TENSORS         25 /* bn1..3 5 each, conv1..3, se_fc1, se_fc2 2 each */
 
 /* Room for `n` floats at the next 64-byte place of an array of *total floats. */
@@ -22,6 +23,7 @@ static struct tensor *add(struct net1d *net, const char *prefix, const char *lea
                           enum tensor_kind kind, int ndim, const int64_t shape[3]) {
     struct tensor *t = &net->tensors[net->n_tensors++];
     snprintf(t->name, sizeof(t->name), "%s.%s", prefix, leaf);
+    t->is_head = net1d_is_head(t->name);
     t->kind = kind;
     t->ndim = ndim;
     t->n = 1;
@@ -99,7 +101,9 @@ enum ecg_status tensors_build(struct net1d *net) {
         for (; at < net->n_tensors; at++) net->tensors[at].layer = 1 + b->stage;
     }
     add_linear(net, "", "dense", &p->dense);
-    p->dense.w->is_head = p->dense.b->is_head = true;
+    const int64_t shape[3] = {1, p->dense.K, 0};
+    if (net->config.pool == NET1D_POOL_ATTENTION)
+        p->pool = add(net, "pool", "weight", TENSOR_PARAM, 2, shape);
     for (size_t i = 0; i < net->n_tensors; i++)
         if (net->tensors[i].is_head) net->tensors[i].layer = net1d_head_layer(&net->config);
     return MEM_NEW(&net->counters, net->n_counters);
@@ -111,6 +115,10 @@ float *tensors_value(const struct net1d *net, const struct tensor *t) {
 
 float *tensors_grad(const struct net1d *net, const struct tensor *t) {
     return net->grads + t->offset;
+}
+
+bool net1d_is_head(const char *name) {
+    return strncmp(name, "dense.", 6) == 0 || strncmp(name, "pool.", 5) == 0;
 }
 
 struct tensor *net1d_tensor(struct net1d *net, const char *name) {

@@ -49,14 +49,6 @@ static void complain(struct misfits *m, const char *format, ...) {
         m->length += (size_t)snprintf(m->text + m->length, sizeof m->text - m->length, " ...");
 }
 
-static const char *shape_text(char text[160], const int64_t *shape, int ndim) {
-    int at = snprintf(text, 160, "[");
-    for (int i = 0; i < ndim; i++)
-        at += snprintf(text + at, 160 - (size_t)at, i ? ", %lld" : "%lld", (long long)shape[i]);
-    snprintf(text + at, 160 - (size_t)at, "]");
-    return text;
-}
-
 /* ---- loading ---- */
 
 #define PIECE ((size_t)1 << 16) /* values converted at once */
@@ -89,10 +81,11 @@ static void check_tensor(struct loading *l, const struct tensor *t) {
         return;
     }
     l->used[e - l->s->entries] = true;
-    char expected[160], found[160];
+    char expected[WEIGHTS_SHAPE_MAX], found[WEIGHTS_SHAPE_MAX];
     if (e->ndim != t->ndim || memcmp(e->shape, t->shape, sizeof *e->shape * (size_t)t->ndim) != 0) {
-        complain(&l->misshaped, "%s is %s, not %s", t->name, shape_text(found, e->shape, e->ndim),
-                 shape_text(expected, t->shape, t->ndim));
+        complain(&l->misshaped, "%s is %s, not %s", t->name,
+                 weights_shape_text(found, e->shape, e->ndim),
+                 weights_shape_text(expected, t->shape, t->ndim));
     } else if (t->kind == TENSOR_COUNTER ? e->dtype != ST_I64 : !is_float(e->dtype)) {
         complain(&l->misshaped, "%s holds %s", t->name, e->dtype_name);
     } else {
@@ -106,7 +99,7 @@ static enum ecg_status check_all(struct loading *l) {
     for (size_t i = 0; i < l->s->n_entries; i++) {
         const char *name = l->s->entries[i].name;
         if (l->used[i]) continue;
-        if (l->mode == WEIGHTS_BACKBONE && !strncmp(name, "dense.", 6))
+        if (l->mode == WEIGHTS_BACKBONE && net1d_is_head(name))
             l->report.head_replaced = true;
         else
             complain(&l->unexpected, "%.80s", name);

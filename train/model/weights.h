@@ -16,43 +16,48 @@
 #include "checkpoints/safetensors.h"
 #include "core/status.h"
 #include "data/names.h"
+#include "train/model/heads.h"
 #include "train/model/net1d.h"
 
-/* Metadata keys of the outputs' names, a name a line: logits of labels, or values of targets. */
+/* Metadata keys of the outputs' names, a name a line: logits of labels, or values of targets; and of all other heads, as
+ * JSON (train/model/heads.h). */
 #define WEIGHTS_LABELS  "einthoven.labels"
 #define WEIGHTS_TARGETS "einthoven.targets"
+#define WEIGHTS_HEADS   "einthoven.heads"
 
 /* What the tensors don't say. Strings and arrays belong to the struct (weights_meta_free); what a file leaves unsaid is
  * NULL or 0: foreign weights say nothing. */
 struct weights_meta {
     struct names leads;   /* in the order of the input's channels */
-    struct names outputs; /* labels or targets, in the order of the logits */
-    bool is_targets;      /* the outputs are values of targets, not logits of labels */
+    struct heads heads;   /* what the outputs mean; none where the file does not say */
+    struct names outputs; /* their names (heads_output_names), in the order of the logits */
     char *preset;         /* the shards' `preprocessing` that it was trained on */
     char *normalize;      /* "record", "lead", "none" */
     double sampling_rate; /* Hz, of the records that it was trained on; 0 = not said */
     double *thresholds;   /* (outputs.n) p >= t is positive; NaN: none for this label; NULL: none at all */
 };
 
-/* The network of a file: leads, widths, blocks, kernel, group width and outputs from the tensors' shapes; batch_norm,
- * dropout, drop_path, stride and length from the metadata, else off, 0, 0, 2 and 0 (= the data decide). No Net1D, or
- * metadata that can't be: ECG_ERR_DATA. */
+/* The network of a file: leads, widths, blocks, kernel, group width and outputs from the tensors' shapes; attention pooling
+ * where there is a pool.weight; batch_norm, dropout, drop_path, stride and length from the metadata, else off, 0, 0, 2 and 0
+ * (= the data decide). No Net1D, or metadata that can't be: ECG_ERR_DATA. */
 enum ecg_status weights_read_config(const struct safetensors *s, struct net1d_config *c);
 
 /* The rest of the metadata; counts that contradict the tensors are ECG_ERR_DATA. */
 enum ecg_status weights_read_meta(const struct safetensors *s, struct weights_meta *m);
+/* For weights that don't say: one head of labels with these names, or of targets. */
+enum ecg_status weights_meta_name(struct weights_meta *m, const struct names *outputs, bool targets);
 void weights_meta_free(struct weights_meta *m); /* idempotent, zeroed is fine */
 
 enum weights_mode {
     WEIGHTS_ALL,     /* every tensor, and no other */
-    WEIGHTS_BACKBONE /* all but dense.*, which the file may hold or not and which stays as it is */
+    WEIGHTS_BACKBONE /* all but the head (net1d_is_head), which the file may hold or not and which stays as it is */
 };
 
 struct weights_report {
     size_t loaded;        /* tensors that the network computes with */
     size_t unused_kept;   /* BN tensors of a network without BN: loaded, to be written out again */
     size_t unused_absent; /* those that the file doesn't hold: they stay 1, 0, 0, 1, 0 */
-    bool head_replaced;   /* WEIGHTS_BACKBONE, and the file holds a dense.* that was left out */
+    bool head_replaced;   /* WEIGHTS_BACKBONE, and the file holds a head that was left out */
 };
 
 /* Loads strictly: a tensor that is missing, has another shape, holds no numbers or NaN, or is not the network's is
@@ -62,8 +67,8 @@ enum ecg_status weights_load(struct net1d *net, const struct safetensors *s, enu
                              struct weights_report *report);
 
 /* Writes all tensors of the table (509 for the official widths: it loads with strict=True into the official class) and
- * the metadata: format "pt", einthoven.model (JSON of model.*), einthoven.labels or einthoven.targets (newline-separated),
- * einthoven.preset, einthoven.normalize, einthoven.thresholds (JSON). Atomic. */
+ * the metadata: format "pt", einthoven.model (JSON of model.*), einthoven.labels or einthoven.targets (newline-separated) or
+ * einthoven.heads (JSON), einthoven.preset, einthoven.normalize, einthoven.thresholds (JSON). Atomic. */
 enum ecg_status weights_save(const char *path, const struct net1d *net,
                              const struct weights_meta *meta);
 /* How many bytes that file would have; the network may be a plan (net1d_plan). */

@@ -22,15 +22,26 @@
 
 /* ---- the network ---- */
 
+const char *weights_shape_text(char text[WEIGHTS_SHAPE_MAX], const int64_t *shape, int ndim) {
+    size_t at = (size_t)snprintf(text, WEIGHTS_SHAPE_MAX, "[");
+    for (int i = 0; i < ndim; i++)
+        at += (size_t)snprintf(text + at, WEIGHTS_SHAPE_MAX - at, i ? ", %lld" : "%lld",
+                               (long long)shape[i]);
+    snprintf(text + at, WEIGHTS_SHAPE_MAX - at, "]");
+    return text;
+}
+
 /* An extent of a tensor that a Net1D must have. */
 static enum ecg_status extent(const struct safetensors *s, const char *name, int ndim, int axis,
                               int *out) {
+    static const char *const meant[] = {
+        [2] = "[outputs, features]", [3] = "[filters, channels, kernel]"};
+    char found[WEIGHTS_SHAPE_MAX];
     const struct safetensors_entry *e = safetensors_find(s, name);
     if (!e) return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: it holds no tensor %s", s->path, name);
     if (e->ndim != ndim || e->shape[axis] < 1 || e->shape[axis] > INT_MAX)
-        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: tensor %s has %d axes%s, a Net1D's has %d",
-                        s->path, name, e->ndim,
-                        e->ndim == ndim ? ", one of an impossible size" : "", ndim);
+        return ecg_fail(ECG_ERR_DATA, "%s: no Net1D: tensor %s is %s, not %s", s->path, name,
+                        weights_shape_text(found, e->shape, e->ndim), meant[ndim]);
     *out = (int)e->shape[axis];
     return ECG_OK;
 }
@@ -92,11 +103,22 @@ static enum ecg_status read_count(const struct safetensors *s, const struct json
     return ECG_OK;
 }
 
+/* The tensors say it already; a file that says otherwise has lost one, or got one from elsewhere. */
+static enum ecg_status check_pool(const struct safetensors *s, const struct json *v,
+                                  enum net1d_pool pool) {
+    const char *name = v ? json_string(v) : net1d_pool_name(pool);
+    if (name && strcmp(name, net1d_pool_name(pool)) == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_DATA, "%s: metadata %s: pool is %s, and %s tensor pool.weight", s->path,
+                    MODEL, name ? name : "no name",
+                    pool == NET1D_POOL_ATTENTION ? "there is a" : "there is no");
+}
+
 static enum ecg_status read_choices(const struct safetensors *s, const struct json *model,
                                     struct net1d_config *c) {
     const struct json *norm = json_get(model, "batch_norm");
     if (norm && !json_is_bool(norm)) return bad_meta(s, MODEL, "batch_norm must be true or false");
     if (norm) c->batch_norm = json_bool(norm);
+    TRY(check_pool(s, json_get(model, "pool"), c->pool));
     TRY(read_fraction(s, json_get(model, "dropout"), &c->dropout));
     TRY(read_fraction(s, json_get(model, "drop_path"), &c->drop_path));
     TRY(read_count(s, json_get(model, "stride"), 1, &c->stride));
@@ -110,6 +132,7 @@ enum ecg_status weights_read_config(const struct safetensors *s, struct net1d_co
     TRY(extent(s, "first_conv.conv.weight", 3, 2, &c->kernel_size));
     TRY(extent(s, "dense.weight", 2, 0, &c->n_outputs));
     TRY(read_stages(s, c));
+    if (safetensors_find(s, "pool.weight") != NULL) c->pool = NET1D_POOL_ATTENTION;
     struct json *model;
     TRY(model_json(s, &model));
     enum ecg_status status = model ? read_choices(s, model, c) : ECG_OK;
@@ -181,18 +204,43 @@ static enum ecg_status read_names(const struct safetensors *s, const char *key, 
     return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
 }
 
+enum ecg_status weights_meta_name(struct weights_meta *m, const struct names *outputs,
+                                  bool targets) {
+    struct head head = {.name = targets ? "targets" : "labels",
+                        .kind = targets ? HEAD_TARGETS : HEAD_LABELS};
+    *(targets ? &head.targets : &head.labels) = *outputs;
+    heads_free(&m->heads);
+    names_free(&m->outputs);
+    TRY(heads_add(&m->heads, &head));
+    return names_copy(&m->outputs, outputs);
+}
+
+static enum ecg_status read_heads(const struct safetensors *s, struct weights_meta *m) {
+    const char *heads = safetensors_meta(s, WEIGHTS_HEADS),
+               *labels = safetensors_meta(s, WEIGHTS_LABELS),
+               *targets = safetensors_meta(s, WEIGHTS_TARGETS);
+    if (heads != NULL) {
+        if (heads_parse(&m->heads, heads, WEIGHTS_HEADS) != ECG_OK)
+            return ecg_fail_prefix(ECG_ERR_DATA, "%s: metadata ", s->path);
+        return heads_output_names(&m->heads, &m->outputs);
+    }
+    if (labels && targets)
+        return bad_meta(s, WEIGHTS_TARGETS, "the outputs can't be both labels and targets");
+    if (!labels && !targets) return ECG_OK;
+    struct names names = {0};
+    enum ecg_status status = labels ? read_names(s, WEIGHTS_LABELS, labels, &names)
+                                    : read_names(s, WEIGHTS_TARGETS, targets, &names);
+    if (status == ECG_OK) status = weights_meta_name(m, &names, targets != NULL);
+    names_free(&names);
+    return status;
+}
+
 static enum ecg_status read_all(const struct safetensors *s, struct weights_meta *m) {
     int n_leads, n_outputs;
     TRY(extent(s, "first_conv.conv.weight", 3, 1, &n_leads));
     TRY(extent(s, "dense.weight", 2, 0, &n_outputs));
     TRY(read_leads(s, m));
-    const char *labels = safetensors_meta(s, WEIGHTS_LABELS),
-               *targets = safetensors_meta(s, WEIGHTS_TARGETS);
-    if (labels && targets)
-        return bad_meta(s, WEIGHTS_TARGETS, "the outputs can't be both labels and targets");
-    m->is_targets = targets != NULL;
-    if (labels) TRY(read_names(s, WEIGHTS_LABELS, labels, &m->outputs));
-    if (targets) TRY(read_names(s, WEIGHTS_TARGETS, targets, &m->outputs));
+    TRY(read_heads(s, m));
     if (m->leads.n && m->leads.n != n_leads)
         return ecg_fail(ECG_ERR_DATA, "%s: metadata name %d leads, the network takes %d", s->path,
                         m->leads.n, n_leads);
@@ -215,6 +263,7 @@ enum ecg_status weights_read_meta(const struct safetensors *s, struct weights_me
 void weights_meta_free(struct weights_meta *m) {
     names_free(&m->leads);
     names_free(&m->outputs);
+    heads_free(&m->heads);
     free(m->preset);
     free(m->normalize);
     free(m->thresholds);
@@ -258,6 +307,8 @@ static enum ecg_status model_text(const struct net1d_config *c, const struct wei
     json_put_number(&w, c->dropout);
     json_put_key(&w, "drop_path");
     json_put_number(&w, c->drop_path);
+    json_put_key(&w, "pool");
+    json_put_string(&w, net1d_pool_name(c->pool));
     json_end_object(&w);
     return json_writer_take(&w, text);
 }
@@ -291,8 +342,12 @@ enum ecg_status weights_text_make(struct weights_text *t, const struct net1d_con
     enum ecg_status status = ECG_OK;
     TRY_OUT(mem_strdup(next(t, "format"), "pt"));
     TRY_OUT(model_text(c, m, next(t, MODEL)));
-    if (m->outputs.n)
-        TRY_OUT(names_join(&m->outputs, next(t, m->is_targets ? WEIGHTS_TARGETS : WEIGHTS_LABELS)));
+    if (m->heads.n > 0 && !heads_are_plain(&m->heads))
+        TRY_OUT(heads_json(&m->heads, next(t, WEIGHTS_HEADS)));
+    else if (m->outputs.n)
+        TRY_OUT(names_join(&m->outputs, next(t, m->heads.n > 0 && m->heads.v[0].kind == HEAD_TARGETS
+                                                    ? WEIGHTS_TARGETS
+                                                    : WEIGHTS_LABELS)));
     if (m->preset) TRY_OUT(mem_strdup(next(t, PRESET), m->preset));
     if (m->normalize) TRY_OUT(mem_strdup(next(t, NORMALIZE), m->normalize));
     if (m->sampling_rate > 0) TRY_OUT(rate_text(m, next(t, RATE)));

@@ -18,4 +18,8 @@ enum ecg_status weights_text_make(struct weights_text *t, const struct net1d_con
                                   const struct weights_meta *m);
 void weights_text_free(struct weights_text *t);
 
+/* "[64, 12, 16]", returned; room for SAFETENSORS_MAX_NDIM extents. */
+#define WEIGHTS_SHAPE_MAX 184
+const char *weights_shape_text(char text[WEIGHTS_SHAPE_MAX], const int64_t *shape, int ndim);
+
 #endif

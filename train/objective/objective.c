@@ -19,8 +19,16 @@ static const struct {
                        {.kind = OPS_LOSS_ASL, .gamma_pos = 0, .gamma_neg = 4, .margin = 0.05}},
     [OBJECTIVE_MSE] = {OBJECTIVE_TARGETS, {.kind = OPS_LOSS_MSE}},
     [OBJECTIVE_HUBER] = {OBJECTIVE_TARGETS, {.kind = OPS_LOSS_HUBER, .delta = 1}},
+    [OBJECTIVE_SOFTMAX] = {OBJECTIVE_LABELS, {0}},
+    [OBJECTIVE_ORDINAL] = {OBJECTIVE_LABELS, {0}},
+    [OBJECTIVE_GAUSSIAN] = {OBJECTIVE_TARGETS, {0}},
     [OBJECTIVE_COX] = {OBJECTIVE_SURVIVAL, {0}},
+    [OBJECTIVE_HAZARD] = {OBJECTIVE_SURVIVAL, {0}},
 };
+
+bool objective_is_elementwise(enum objective_kind kind) {
+    return kind <= OBJECTIVE_HUBER;
+}
 
 static enum ecg_status check_range(const char *key, double value, double low, double high) {
     if (value >= low && value <= high) return ECG_OK;
@@ -45,7 +53,11 @@ static enum ecg_status check(enum objective_kind kind, const struct ops_loss *l)
         return check_range("loss.delta", l->delta, 1e-12, 1e12);
     case OBJECTIVE_BCE:
     case OBJECTIVE_MSE:
+    case OBJECTIVE_SOFTMAX:
+    case OBJECTIVE_ORDINAL:
+    case OBJECTIVE_GAUSSIAN:
     case OBJECTIVE_COX:
+    case OBJECTIVE_HAZARD:
         break;
     }
     return ECG_OK;
@@ -83,8 +95,8 @@ enum ecg_status objective_add(const struct objective *o, const struct ops *ops, 
                               int B, int N, const float *logits, const uint8_t *labels,
                               const float *targets, const float *column_scale, double inv_known,
                               double *loss_sum, float *dlogits) {
-    if (o->reads == OBJECTIVE_SURVIVAL)
-        return ecg_fail(ECG_ERR_FAIL, "loss.name: cox compares samples, it is not a sum over them");
+    if (!objective_is_elementwise(o->kind))
+        return ecg_fail(ECG_ERR_FAIL, "loss.name: this loss is not a sum over outputs");
     return ops->loss(dev, &o->loss, B, N, logits, labels, targets, column_scale, inv_known,
                      loss_sum, dlogits);
 }

@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: MIT
- * What a run minimises, from its name in the config. Every loss is the sum over known entries of the step's whole batch
- * divided by their number, whatever the number of micro-batches:
+ * What one head of a run minimises, by its name in the config. Every loss is the sum over known entries of the step's
+ * whole batch divided by their number, whatever the number of micro-batches. The elementwise losses are the device's own op:
  *
  *     known = objective_known(whole batch)      on the host's copies of labels or targets
  *     per micro-batch: objective_add(..., known ? 1.0 / known : 0.0, &sum, dlogits)
  *     loss = sum / known
  *
- * Cox' partial likelihood compares samples with each other, so it takes the logits of the whole batch at once: with
- * accumulation run all micro-batches forward, collect their logits, call objective_cox, then run forward and backward
- * of each with its part of the gradient.
+ * All others, several heads and weights of columns are train/objective/total.h's business, on the host. Cox' partial likelihood compares
+ * samples with each other, so it takes the logits of the whole batch at once.
  */
 #ifndef TRAIN_OBJECTIVE_OBJECTIVE_H
 #define TRAIN_OBJECTIVE_OBJECTIVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/status.h"
 #include "kernels/ops.h"
 
-/* In the order of OBJECTIVE_CHOICES, which the option table shows; cox stands behind them: it takes an event and a time,
- * not a column an output. */
+/* In the order of OBJECTIVE_CHOICES, which the option table shows. */
 enum objective_kind {
     OBJECTIVE_BCE,
     OBJECTIVE_HILL,
@@ -28,22 +27,29 @@ enum objective_kind {
     OBJECTIVE_ASL,
     OBJECTIVE_MSE,
     OBJECTIVE_HUBER,
-    OBJECTIVE_COX
+    OBJECTIVE_SOFTMAX,
+    OBJECTIVE_ORDINAL,
+    OBJECTIVE_GAUSSIAN,
+    OBJECTIVE_COX,
+    OBJECTIVE_HAZARD
 };
-#define OBJECTIVE_CHOICES "bce hill focal asl mse huber"
+#define OBJECTIVE_CHOICES "bce hill focal asl mse huber softmax ordinal gaussian cox hazard"
 
 /* Which columns of the data an objective reads. */
 enum objective_reads {
-    OBJECTIVE_LABELS,  /* uint8: 1, 0, 255 unknown; one output a label */
-    OBJECTIVE_TARGETS, /* float: NaN unknown; one output a target */
-    OBJECTIVE_SURVIVAL /* one label (the event) and one target (the time); one output, the log hazard */
+    OBJECTIVE_LABELS,  /* uint8: 1, 0, 255 unknown */
+    OBJECTIVE_TARGETS, /* float: NaN unknown */
+    OBJECTIVE_SURVIVAL /* one label (the event) and one target (the time) */
 };
 
 struct objective {
     enum objective_kind kind;
     enum objective_reads reads;
-    struct ops_loss loss; /* all but cox */
+    struct ops_loss loss; /* of the elementwise ones */
 };
+
+/* Every output has a column of its own: the losses that kernels/ops.h computes. */
+bool objective_is_elementwise(enum objective_kind kind);
 
 /* `parameters`: lambda, margin, gamma ... as read from the config (its `kind` is ignored); NULL = the published ones
  * of this loss. A value that can't be is ECG_ERR_CONFIG and names the key. */
@@ -57,7 +63,7 @@ size_t objective_known(const struct objective *o, int B, int N, const uint8_t *l
 
 /* One micro-batch through ops->loss (all pointers in ops memory): *loss_sum += sum over known entries (there when
  * ops->sync returns), dlogits (B,N) =
- * gradient of the batch's loss, or NULL. column_scale (N): a target's standard deviation, or NULL. Not for cox. */
+ * gradient of the batch's loss, or NULL. column_scale (N): a target's standard deviation, or NULL. Elementwise losses only. */
 enum ecg_status objective_add(const struct objective *o, const struct ops *ops, struct ops_dev *dev,
                               int B, int N, const float *logits, const uint8_t *labels,
                               const float *targets, const float *column_scale, double inv_known,

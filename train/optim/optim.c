@@ -142,14 +142,10 @@ enum ecg_status optim_reset(struct optim *o) {
     return o->v == NULL ? ECG_OK : o->ops->fill_zero(o->dev, o->v, o->n * sizeof(float));
 }
 
-static bool is_open(const struct optim *o, const struct optim_range *r) {
-    return r->layer >= o->lowest;
-}
-
 enum ecg_status optim_zero_grad(struct optim *o) {
     for (size_t i = 0; i < o->n_ranges; i++) {
         const struct optim_range *r = &o->ranges[i];
-        if (!is_open(o, r)) continue;
+        if (!optim_is_open(o, r)) continue;
         TRY(o->ops->fill_zero(o->dev, o->grads + r->offset, r->n * sizeof(float)));
     }
     return ECG_OK;
@@ -160,7 +156,8 @@ enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {
     for (size_t i = 0; i < o->n_ranges; i++) {
         const struct optim_range *r = &o->ranges[i];
         o->squares[i] = 0;
-        if (is_open(o, r)) TRY(o->ops->sumsq(o->dev, r->n, o->grads + r->offset, &o->squares[i]));
+        if (optim_is_open(o, r))
+            TRY(o->ops->sumsq(o->dev, r->n, o->grads + r->offset, &o->squares[i]));
     }
     TRY(o->ops->sync(o->dev));
     for (size_t i = 0; i < o->n_ranges; i++) total += o->squares[i];
@@ -169,7 +166,7 @@ enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {
     if (max_norm <= 0 || !isfinite(*norm) || factor >= 1) return ECG_OK;
     for (size_t i = 0; i < o->n_ranges; i++) {
         const struct optim_range *r = &o->ranges[i];
-        if (is_open(o, r)) TRY(o->ops->scale(o->dev, r->n, factor, o->grads + r->offset));
+        if (optim_is_open(o, r)) TRY(o->ops->scale(o->dev, r->n, factor, o->grads + r->offset));
     }
     return ECG_OK;
 }
@@ -203,6 +200,6 @@ static enum ecg_status update_range(struct optim *o, const struct optim_range *r
 enum ecg_status optim_step(struct optim *o, const struct optim_rates *rates) {
     o->step++;
     for (size_t i = 0; i < o->n_ranges; i++)
-        if (is_open(o, &o->ranges[i])) TRY(update_range(o, &o->ranges[i], rates));
+        if (optim_is_open(o, &o->ranges[i])) TRY(update_range(o, &o->ranges[i], rates));
     return ECG_OK;
 }

@@ -33,7 +33,7 @@ struct optim_config {
 /* Consecutive parameters that are treated alike, padding in between included (it is 0 and stays 0). */
 struct optim_range {
     size_t offset, n; /* floats */
-    bool is_head;     /* dense.*: takes lr; else backbone_lr */
+    bool is_head;     /* the head's: takes lr; else backbone_lr */
     int layer;        /* of its tensors (struct tensor); with neither layer_factors nor by_layer: of the first one */
     bool decays;
     double unit; /* what its parameters are measured in; 1 = nothing */
@@ -83,6 +83,10 @@ void optim_close(struct optim *o);
 /* Trains the layers from `lowest` on. Adam counts a layer's updates from its first opening, as PyTorch does for parameters
  * that get their first gradient. */
 void optim_open(struct optim *o, int lowest);
+/* Whether a range is trained. */
+static inline bool optim_is_open(const struct optim *o, const struct optim_range *r) {
+    return r->layer >= o->lowest;
+}
 /* As created: no update done, moments 0, all layers open. */
 enum ecg_status optim_reset(struct optim *o);
 

@@ -45,62 +45,77 @@ static enum ecg_status open_rows(struct file_out *rows, const char *path, const 
     return status;
 }
 
+/* What an HDF5 file holds beside the outputs. */
+static const char *beside_name(const struct predictions_out *p) {
+    if (p->kind == PREDICTIONS_HEADS) return "values";
+    return p->kind == PREDICTIONS_LABELS ? "prob" : NULL;
+}
+
 enum ecg_status predictions_open(struct predictions_out *p, const char *path,
                                  enum predictions_kind kind, const struct names *names,
-                                 size_t n_columns) {
+                                 size_t n_columns, const struct names *values) {
     *p = (struct predictions_out){.kind = kind, .n_columns = n_columns};
     enum ecg_status status = ECG_OK;
     TRY_OUT(choose_format(p, path));
     if (names) TRY_OUT(names_join(names, &p->names));
+    if (values) {
+        p->n_values = (size_t)values->n;
+        TRY_OUT(names_join(values, &p->value_names));
+    }
     TRY_OUT(file_out_open(&p->out, path));
-    if (!p->is_h5) put_csv_header(p->out.stream, names);
+    if (!p->is_h5) put_csv_header(p->out.stream, values ? values : names);
     if (p->is_h5) TRY_OUT(open_rows(&p->rows, path, "logits"));
-    if (p->is_h5 && kind == PREDICTIONS_LABELS) TRY_OUT(open_rows(&p->probs, path, "prob"));
+    if (p->is_h5 && beside_name(p)) TRY_OUT(open_rows(&p->beside, path, beside_name(p)));
 out:
     if (status != ECG_OK) predictions_close(p);
     return status;
 }
 
+static enum ecg_status full(const struct predictions_out *p) {
+    return ecg_fail(ECG_ERR_IO, "%s: writing failed (is the disk full?)", p->out.path);
+}
+
 static enum ecg_status add_csv(struct predictions_out *p, const char *record_id,
-                               const float *values) {
+                               const float *outputs, const float *values) {
     FILE *f = p->out.stream;
+    const float *row = values ? values : outputs;
     csv_put(f, record_id);
-    for (size_t i = 0; i < p->n_columns; i++) {
-        double v = (double)values[i];
+    for (size_t i = 0; i < (values ? p->n_values : p->n_columns); i++) {
+        double v = (double)row[i];
         fprintf(f, ",%.9g", p->kind == PREDICTIONS_LABELS ? evaluation_prob(v) : v);
     }
     fputc('\n', f);
-    if (ferror(f))
-        return ecg_fail(ECG_ERR_IO, "%s: writing failed (is the disk full?)", p->out.path);
-    return ECG_OK;
+    return ferror(f) ? full(p) : ECG_OK;
 }
 
 static enum ecg_status add_h5(struct predictions_out *p, const char *record_id,
-                              const float *values) {
+                              const float *outputs, const float *values) {
     TRY(mem_grow((void **)&p->ids, &p->capacity, p->n + 1, sizeof *p->ids));
     TRY(mem_strdup(&p->ids[p->n], record_id));
     p->n++;
-    bool ok = fwrite(values, sizeof *values, p->n_columns, p->rows.stream) == p->n_columns;
-    for (size_t i = 0; ok && p->probs.stream && i < p->n_columns; i++) {
-        float prob = (float)evaluation_prob((double)values[i]);
-        ok = fwrite(&prob, sizeof prob, 1, p->probs.stream) == 1;
+    bool ok = fwrite(outputs, sizeof *outputs, p->n_columns, p->rows.stream) == p->n_columns;
+    if (values)
+        ok = ok && fwrite(values, sizeof *values, p->n_values, p->beside.stream) == p->n_values;
+    for (size_t i = 0; ok && p->kind == PREDICTIONS_LABELS && i < p->n_columns; i++) {
+        float prob = (float)evaluation_prob((double)outputs[i]);
+        ok = fwrite(&prob, sizeof prob, 1, p->beside.stream) == 1;
     }
-    if (!ok) return ecg_fail(ECG_ERR_IO, "%s: writing failed (is the disk full?)", p->out.path);
-    return ECG_OK;
+    return ok ? ECG_OK : full(p);
 }
 
 enum ecg_status predictions_add(struct predictions_out *p, const char *record_id,
-                                const float *values) {
-    return p->is_h5 ? add_h5(p, record_id, values) : add_csv(p, record_id, values);
+                                const float *outputs, const float *values) {
+    return p->is_h5 ? add_h5(p, record_id, outputs, values)
+                    : add_csv(p, record_id, outputs, values);
 }
 
 /* A spool's rows as a dataset. */
 static enum ecg_status put_rows(struct h5_file *h5, const struct predictions_out *p,
-                                const struct file_out *rows, const char *dataset) {
+                                const struct file_out *rows, size_t n_columns,
+                                const char *dataset) {
     static const float none = 0;
-    uint64_t shape[2] = {p->n, p->n_columns};
-    if (fflush(rows->stream))
-        return ecg_fail(ECG_ERR_IO, "%s: writing failed (is the disk full?)", p->out.path);
+    uint64_t shape[2] = {p->n, n_columns};
+    if (fflush(rows->stream)) return full(p);
     struct file_map map;
     TRY(file_map_open(&map, rows->temporary));
     const void *data = map.data ? (const void *)map.data : &none;
@@ -112,10 +127,12 @@ static enum ecg_status put_rows(struct h5_file *h5, const struct predictions_out
 static enum ecg_status put_datasets(struct h5_file *h5, const struct predictions_out *p) {
     const char *rows = p->kind == PREDICTIONS_EMBEDDING ? "embedding" : "logits";
     TRY(h5_put_strings(h5, "record_id", p->n, p->ids));
-    TRY(put_rows(h5, p, &p->rows, rows));
+    TRY(put_rows(h5, p, &p->rows, p->n_columns, rows));
     if (p->names) TRY(h5_put_attr_text(h5, rows, "names", p->names));
-    if (p->probs.stream) TRY(put_rows(h5, p, &p->probs, "prob"));
-    return ECG_OK;
+    if (!p->beside.stream) return ECG_OK;
+    size_t width = p->value_names ? p->n_values : p->n_columns;
+    TRY(put_rows(h5, p, &p->beside, width, beside_name(p)));
+    return p->value_names ? h5_put_attr_text(h5, beside_name(p), "names", p->value_names) : ECG_OK;
 }
 
 static enum ecg_status write_h5(const struct predictions_out *p) {
@@ -142,10 +159,11 @@ static void free_ids(char **ids, size_t n) {
 
 void predictions_close(struct predictions_out *p) {
     file_out_close(&p->rows);
-    file_out_close(&p->probs);
+    file_out_close(&p->beside);
     file_out_close(&p->out);
     free_ids(p->ids, p->n);
     free(p->names);
+    free(p->value_names);
     *p = (struct predictions_out){0};
 }
 

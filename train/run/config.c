@@ -4,10 +4,45 @@
 
 #include <string.h>
 
+#define ROW(S, member, type, def, choices, min, max, help)                                         \
+    { #member, type, offsetof(S, member), def, choices, min, max, help }
 #define OPTION(member, type, def, choices, min, max, help)                                         \
-    { #member, type, offsetof(struct config, member), def, choices, min, max, help }
-#define HUGE_INT 9e15
-#define BELOW_1  0.99999999 /* the moments divide by 1 - beta^t */
+    ROW(struct config, member, type, def, choices, min, max, help)
+#define HUGE_INT          9e15
+#define OP_NAME(id, name) name ", "
+#define BELOW_1           0.99999999 /* the moments divide by 1 - beta^t */
+
+/* Of the whole config, and of each item of `heads`. */
+#define LOSS_OPTIONS(S)                                                                                         \
+    ROW(S, loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,                                           \
+        "auto: mse where only targets are asked for, cox for event and time, else bce"),                        \
+        ROW(S, loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),                       \
+        ROW(S, loss.positive, CONF_CHOICE, "log", "log focal_margin", 0, 0,                                     \
+            "hill: the positive term"),                                                                         \
+        ROW(S, loss.margin, CONF_NUMBER, "-1", NULL, -1, 100,                                                   \
+            "asl: shift of the probability; hill with focal_margin: of the logit; -1: 0.05 and 1"),             \
+        ROW(S, loss.gamma, CONF_NUMBER, "2", NULL, 0, 100,                                                      \
+            "focal, hill with focal_margin: focusing"),                                                         \
+        ROW(S, loss.alpha, CONF_NUMBER, "0.25", NULL, 0, 1, "focal: weight of the positives"),                  \
+        ROW(S, loss.gamma_pos, CONF_NUMBER, "0", NULL, 0, 100, "asl: focusing of the positives"),               \
+        ROW(S, loss.gamma_neg, CONF_NUMBER, "4", NULL, 0, 100, "asl: focusing of the negatives"),               \
+        ROW(S, loss.delta, CONF_NUMBER, "1", NULL, 1e-12, 1e12,                                                 \
+            "huber: where the square turns into a line"),                                                       \
+        ROW(S, loss.pos_weight, CONF_NODE, "null", NULL, 0, 0,                                                  \
+            "factor of each label's positives, of each class: a list, or inverse: by frequency in data.train"), \
+        ROW(S, loss.bins, CONF_NODE, "null", NULL, 0, 0,                                                        \
+            "ordinal: cuts of a target into classes; hazard: ends of the intervals of time")
+
+const struct conf_option config_head_options[] = {
+    ROW(struct head_config, name, CONF_STRING, "null", NULL, 0, 0,
+        "its name; null: its only column's, else its kind's"),
+    ROW(struct head_config, labels, CONF_STRINGS, "null", NULL, 0, 0, "labels that it predicts"),
+    ROW(struct head_config, targets, CONF_STRINGS, "null", NULL, 0, 0, "targets that it predicts"),
+    ROW(struct head_config, event, CONF_STRING, "null", NULL, 0, 0, "label of the event"),
+    ROW(struct head_config, time, CONF_STRING, "null", NULL, 0, 0, "target: time to it"),
+    ROW(struct head_config, weight, CONF_NUMBER, "1", NULL, 1e-12, 1e12, "of its loss"),
+    LOSS_OPTIONS(struct head_config),
+    {NULL, CONF_BOOL, 0, NULL, NULL, 0, 0, NULL}};
 
 const struct conf_option config_options[] = {
     OPTION(
@@ -30,6 +65,9 @@ const struct conf_option config_options[] = {
     OPTION(model.drop_path, CONF_NUMBER, "0", NULL, 0, 0.99,
            "stochastic depth: rate of the last block, growing linearly from 0"),
     OPTION(
+        model.pool, CONF_CHOICE, "mean", NET1D_POOL_CHOICES, 0, 0,
+        "the last block's output over time: its mean (official), or weighted by a learned attention, a part of the head"),
+    OPTION(
         data.train, CONF_NODE, "null", NULL, 0, 0,
         "data set to train on: DIR, {path: DIR, fold: 1-8} or {path: DIR, part: [0, 0.8]}; part [0.8, 0.2] wraps around"),
     OPTION(
@@ -42,24 +80,31 @@ const struct conf_option config_options[] = {
     OPTION(data.normalize, CONF_CHOICE, "record", CONFIG_NORMALIZE_CHOICES, 0, 0,
            "z-score over all leads taken (the official way) or per lead"),
     OPTION(data.shuffle, CONF_BOOL, "true", NULL, 0, 0, "false: shards by name, records in order"),
+    OPTION(data.allow_absent, CONF_BOOL, "false", NULL, 0, 0,
+           "true: only warn of labels asked for by name that no record of data.train has"),
+    OPTION(
+        data.balance, CONF_BOOL, "false", NULL, 0, 0,
+        "true: an epoch draws as many records with replacement, each by the inverse frequency of its rarest label"),
     OPTION(data.workers, CONF_INT, "1", NULL, 1, 256, "reading threads"),
     OPTION(
         data.fraction, CONF_NUMBER, "1", NULL, 1e-9, 1,
         "part of data.train's patients that is used (rounded up); of one seed a smaller one lies inside a larger"),
     OPTION(data.fraction_seed, CONF_INT, "0", NULL, 0, HUGE_INT,
            "which patients data.fraction draws"),
-    OPTION(loss.name, CONF_CHOICE, "auto", CONFIG_LOSS_CHOICES, 0, 0,
-           "auto is mse when only targets are asked for, else bce"),
-    OPTION(loss.lambda, CONF_NUMBER, "1.5", NULL, 0, 100, "hill: the hill's height"),
-    OPTION(loss.positive, CONF_CHOICE, "log", "log focal_margin", 0, 0, "hill: the positive term"),
-    OPTION(loss.margin, CONF_NUMBER, "-1", NULL, -1, 100,
-           "asl: shift of the probability; hill with focal_margin: of the logit; -1: 0.05 and 1"),
-    OPTION(loss.gamma, CONF_NUMBER, "2", NULL, 0, 100, "focal, hill with focal_margin: focusing"),
-    OPTION(loss.alpha, CONF_NUMBER, "0.25", NULL, 0, 1, "focal: weight of the positives"),
-    OPTION(loss.gamma_pos, CONF_NUMBER, "0", NULL, 0, 100, "asl: focusing of the positives"),
-    OPTION(loss.gamma_neg, CONF_NUMBER, "4", NULL, 0, 100, "asl: focusing of the negatives"),
-    OPTION(loss.delta, CONF_NUMBER, "1", NULL, 1e-12, 1e12,
-           "huber: where the square turns into a line"),
+    OPTION(augment.ops, CONF_STRINGS, "null", NULL, 0, 0,
+           "what training records may get, null: nothing; from " AUGMENT_OPS(
+               OP_NAME) "done in this order; only time_warp changes the heart rate"),
+    OPTION(augment.n, CONF_INT, "1", NULL, 1, AUGMENT_N_OPS,
+           "how many of augment.ops a record gets, drawn anew each epoch"),
+    OPTION(augment.magnitude, CONF_NUMBER, "0.5", NULL, 0, 1,
+           "bound of their strength; each record's is drawn up to it"),
+    OPTION(augment.probability, CONF_NUMBER, "1", NULL, 0, 1, "that a record gets any of them"),
+    OPTION(
+        augment.lead, CONF_BOOL, "false", NULL, 0, 0,
+        "true, for a network of lead I alone: one of its views aVL, -aVR, II, -III, aVF, -aVF instead"),
+    OPTION(augment.lead_probability, CONF_NUMBER, "0.5", NULL, 0, 1,
+           "that another view takes lead I's place"),
+    LOSS_OPTIONS(struct config),
     OPTION(optim.name, CONF_CHOICE, "adamw", OPTIM_CHOICES, 0, 0,
            "as PyTorch defines them: adam adds L2 to the gradient, adamw decays apart from it"),
     OPTION(optim.lr, CONF_NUMBER, "1e-3", NULL, 0, 1000, "learning rate; fine-tuning: the head's"),
@@ -79,12 +124,21 @@ const struct conf_option config_options[] = {
            "fine-tuning: labels that the new head predicts"),
     OPTION(head.targets, CONF_STRINGS, "null", NULL, 0, 0,
            "fine-tuning: targets that the new head predicts, in their own units"),
+    OPTION(head.event, CONF_STRING, "null", NULL, 0, 0,
+           "time to event: the label that says whether it happened (loss.name cox or hazard)"),
+    OPTION(head.time, CONF_STRING, "null", NULL, 0, 0,
+           "time to event: the target that says when, or until when the record was followed"),
     OPTION(head.freeze, CONF_BOOL, "false", NULL, 0, 0,
            "true: linear probe, the backbone stays as it is"),
+    OPTION(heads, CONF_NODE, "null", NULL, 0, 0,
+           "several heads: a list of {name, labels | targets | event and time, loss, weight}"),
     OPTION(head.cache, CONF_BOOL, "true", NULL, 0, 0,
            "linear probe: the backbone runs once, its features stay in memory; the same weights"),
     OPTION(finetune.init, CONF_CHOICE, "weights", CONFIG_INIT_CHOICES, 0, 0,
            "random: a baseline, of the weights' shape alone"),
+    OPTION(
+        finetune.leads, CONF_CHOICE, "strict", CONFIG_LEADS_CHOICES, 0, 0,
+        "model.in_leads other than the weights': the stem's weights of the leads, added up or picked"),
     OPTION(finetune.probe_epochs, CONF_INT, "0", NULL, 0, HUGE_INT,
            "epochs of the head alone before all is trained (LP-FT); 0: off"),
     OPTION(finetune.probe_lr, CONF_NUMBER, "-1", NULL, -1, 1000,
@@ -122,6 +176,11 @@ const struct conf_option config_options[] = {
            "0: all allowed cores; results don't depend on it"),
     OPTION(train.clip_norm, CONF_NUMBER, "0", NULL, 0, 1e30,
            "largest global gradient norm; 0: off"),
+    OPTION(train.ema, CONF_NUMBER, "0", NULL, 0, BELOW_1,
+           "decay of a moving average of the weights, which is validated and saved; 0: off"),
+    OPTION(
+        train.mixup, CONF_NUMBER, "0", NULL, 0, 1000,
+        "alpha of mixup: records are mixed by shares from Beta(alpha, alpha), 0.2 for one; 0: off"),
     OPTION(
         train.precision, CONF_CHOICE, "fp32", CONFIG_PRECISION_CHOICES, 0, 0,
         "format of the activations; bf16: half the memory, faster where the processor multiplies bf16 (else slower)"),
@@ -151,9 +210,10 @@ static enum ecg_status check(const struct config *c) {
     if (c->train.epochs == 0 && c->train.steps == 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "train.epochs and train.steps are both 0: the run would not end");
-    if (c->head.labels.n > 0 && c->head.targets.n > 0)
+    if (c->data.balance && !c->data.shuffle)
         return ecg_fail(ECG_ERR_CONFIG,
-                        "head.labels and head.targets are both set: a head predicts one kind");
+                        "data.balance draws records by chance, and data.shuffle is false: "
+                        "leave one of them out");
     if (c->head.freeze && c->finetune.probe_epochs > 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "finetune.probe_epochs: with head.freeze the head alone is trained anyway; "
@@ -164,26 +224,8 @@ static enum ecg_status check(const struct config *c) {
                         "one of the two");
     if (c->train.device == NULL)
         return ecg_fail(ECG_ERR_CONFIG, "train.device is null: use cpu or cuda");
-    return ECG_OK;
-}
-
-static bool reads_targets(int loss_name) {
-    return loss_name == OBJECTIVE_MSE + 1 || loss_name == OBJECTIVE_HUBER + 1;
-}
-
-static enum ecg_status resolve_loss(struct config *c) {
-    bool wants_targets = c->head.targets.n > 0 || (c->data.targets.n > 0 && c->data.labels.n == 0);
-    bool wants_labels = c->head.labels.n > 0 || (c->data.labels.n > 0 && c->data.targets.n == 0);
-    if (c->loss.name == 0) c->loss.name = (wants_targets ? OBJECTIVE_MSE : OBJECTIVE_BCE) + 1;
-    const char *name = conf_choice_name(config_options, "loss.name", c->loss.name);
-    if (reads_targets(c->loss.name) && wants_labels)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "loss.name %s reads targets, and labels are asked for: use bce", name);
-    if (!reads_targets(c->loss.name) && wants_targets)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "loss.name %s reads labels, and targets are asked for: use mse", name);
-    if (c->loss.margin < 0) c->loss.margin = c->loss.name == OBJECTIVE_ASL + 1 ? 0.05 : 1.0;
-    return ECG_OK;
+    struct augment_options augment;
+    return config_augment(c, &augment);
 }
 
 enum ecg_status config_load(struct config *c, const char *path, char *const *sets, int n_sets) {
@@ -191,7 +233,7 @@ enum ecg_status config_load(struct config *c, const char *path, char *const *set
     TRY(conf_defaults(config_options, c));
     if (path != NULL) TRY(conf_read_file(config_options, c, path));
     for (int i = 0; i < n_sets; i++) TRY(conf_set(config_options, c, sets[i]));
-    TRY(resolve_loss(c));
+    TRY(config_read_heads(c));
     if (c->optim.weight_decay < 0)
         c->optim.weight_decay = c->optim.name == OPTIM_ADAMW ? 0.01 : 0.0;
     if (c->optim.backbone_lr < 0) c->optim.backbone_lr = c->optim.lr;
@@ -201,20 +243,9 @@ enum ecg_status config_load(struct config *c, const char *path, char *const *set
 }
 
 void config_free(struct config *c) {
+    config_free_heads(c);
     conf_free(config_options, c);
     memset(c, 0, sizeof(*c));
-}
-
-enum ecg_status config_objective(const struct config *c, struct objective *objective) {
-    struct ops_loss loss = {.lambda = c->loss.lambda,
-                            .focal_margin = c->loss.positive,
-                            .margin = c->loss.margin,
-                            .gamma = c->loss.gamma,
-                            .alpha = c->loss.alpha,
-                            .gamma_pos = c->loss.gamma_pos,
-                            .gamma_neg = c->loss.gamma_neg,
-                            .delta = c->loss.delta};
-    return objective_init(objective, (enum objective_kind)(c->loss.name - 1), &loss);
 }
 
 enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
@@ -229,6 +260,7 @@ enum ecg_status config_model(const struct config *c, int n_leads, int length, in
                                    .batch_norm = c->model.batch_norm,
                                    .dropout = c->model.dropout,
                                    .drop_path = c->model.drop_path,
+                                   .pool = (enum net1d_pool)c->model.pool,
                                    .n_outputs = n_outputs,
                                    .precision = (enum ops_dtype)c->train.precision,
                                    .recompute = c->train.recompute};

@@ -9,8 +9,10 @@
 
 #include "core/conf.h"
 #include "core/status.h"
+#include "data/augment.h"
 #include "data/loader.h"
 #include "kernels/ops.h"
+#include "train/model/heads.h"
 #include "train/model/net1d.h"
 #include "train/objective/objective.h"
 #include "train/optim/optim.h"
@@ -22,7 +24,27 @@
 #define CONFIG_NORMALIZE_CHOICES "record lead none"
 #define CONFIG_PRECISION_CHOICES "fp32 bf16" /* in the order of enum ops_dtype */
 #define CONFIG_INIT_CHOICES "weights random" /* finetune.init */
+#define CONFIG_LEADS_CHOICES "strict sum select" /* in the order of enum config_leads */
+enum config_leads { CONFIG_LEADS_STRICT, CONFIG_LEADS_SUM, CONFIG_LEADS_SELECT };
 #define CONFIG_CONV_CHOICES "custom cudnn auto" /* as choose_conv takes them; custom is how devices open */
+
+/* What one head minimises. */
+struct loss_config {
+    int name;     /* see CONFIG_LOSS_CHOICES */
+    int positive; /* hill: 0 log, 1 focal_margin */
+    double lambda, margin, gamma, alpha, gamma_pos, gamma_neg, delta;
+    struct yaml_node *pos_weight; /* NULL, the text inverse, or a list of numbers */
+    struct yaml_node *bins;       /* NULL or a list of numbers */
+};
+
+/* One of `heads`, or the only one, of head.* and loss.*. */
+struct head_config {
+    char *name; /* NULL: from its columns */
+    struct conf_strings labels, targets;
+    char *event, *time;
+    double weight;
+    struct loss_config loss;
+};
 
 struct config {
     struct {
@@ -32,21 +54,25 @@ struct config {
         struct conf_ints filters, blocks;
         bool batch_norm;
         double dropout, drop_path;
+        int pool; /* enum net1d_pool */
     } model;
     struct {
         struct yaml_node *train, *valid, *test;
         struct conf_strings labels, targets;
         int normalize; /* enum ops_normalize */
-        bool shuffle;
+        bool shuffle, balance, allow_absent;
         int64_t workers;
         double fraction; /* (0, 1] */
         int64_t fraction_seed;
     } data;
     struct {
-        int name;     /* see CONFIG_LOSS_CHOICES */
-        int positive; /* hill: 0 log, 1 focal_margin */
-        double lambda, margin, gamma, alpha, gamma_pos, gamma_neg, delta;
-    } loss;
+        struct conf_strings ops;
+        int64_t n;
+        double magnitude, probability;
+        bool lead;
+        double lead_probability;
+    } augment;
+    struct loss_config loss;
     struct {
         int name; /* enum optim_kind */
         double lr, backbone_lr, weight_decay, beta1, beta2, eps, momentum;
@@ -55,10 +81,15 @@ struct config {
     } optim;
     struct {
         struct conf_strings labels, targets;
+        char *event, *time;
         bool freeze, cache;
     } head;
+    struct yaml_node *heads;
+    struct head_config *head_list; /* of `heads`; NULL without */
+    int n_heads;
     struct {
-        int init; /* see CONFIG_INIT_CHOICES */
+        int init;  /* see CONFIG_INIT_CHOICES */
+        int leads; /* enum config_leads */
         int64_t probe_epochs, unfreeze_epochs;
         double probe_lr; /* -1: optim.lr */
         bool freeze_norm;
@@ -71,7 +102,7 @@ struct config {
     struct {
         int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, early_stop, seed,
             threads;
-        double clip_norm;
+        double clip_norm, mixup, ema;
         int precision; /* enum ops_dtype */
         bool recompute;
         bool cuda_graph;
@@ -87,11 +118,27 @@ struct config {
 };
 
 extern const struct conf_option config_options[];
+extern const struct conf_option config_head_options[]; /* of a struct head_config */
 
 /* Reads FILE and the --set assignments over the defaults, checks what can be checked without data, and
  * resolves what depends on other keys (loss auto, loss.margin, weight_decay, init.seed, backbone_lr). */
 enum ecg_status config_load(struct config *c, const char *path, char *const *sets, int n_sets);
 void config_free(struct config *c); /* idempotent, zeroed is fine */
+
+/* config_heads.c: the head of head.* and loss.*, whose strings stay the config's. */
+struct head_config config_only_head(const struct config *c);
+/* head.* or heads name what is predicted; else data.labels or data.targets do. */
+bool config_names_heads(const struct config *c);
+/* Reads `heads` into head_list, and resolves every loss (auto, margin). */
+enum ecg_status config_read_heads(struct config *c);
+void config_free_heads(struct config *c);
+/* One head and its loss, by its columns. */
+enum ecg_status config_head(const struct head_config *h, struct head *head,
+                            struct objective *objective);
+void config_head_free(struct head *head);
+/* loss.pos_weight: NULL none; *inverse, or n numbers into weight. */
+enum ecg_status config_pos_weight(const struct head_config *h, int n, bool *inverse,
+                                  double *weight);
 
 /* data.train and its like: a path, {path, fold: 1-8 or [1, 2]}, {path, part: [from, to]}. `key` is for messages. */
 enum ecg_status config_selection(const struct yaml_node *node, const char *key,
@@ -101,6 +148,8 @@ enum ecg_status config_selection_text(const char *text, const char *key,
                                       struct selection_spec *spec);
 void config_selection_free(struct selection_spec *spec);
 
+/* augment.* and train.mixup; ECG_ERR_CONFIG names the key. */
+enum ecg_status config_augment(const struct config *c, struct augment_options *o);
 /* model.* as a network with n_leads inputs of `length` samples and n_outputs; ECG_ERR_CONFIG names the key. */
 enum ecg_status config_model(const struct config *c, int n_leads, int length, int n_outputs,
                              struct net1d_config *model);
@@ -110,6 +159,5 @@ enum ecg_status config_stage_factors(const struct config *c, int n_stages, doubl
 /* A value of train.precision given on a command line, NULL: fp32. ECG_ERR_USAGE for others. */
 enum ecg_status config_precision(const char *text, enum ops_dtype *precision);
 /* loss.* as an objective; ECG_ERR_CONFIG names the key. */
-enum ecg_status config_objective(const struct config *c, struct objective *objective);
 
 #endif

@@ -24,8 +24,12 @@ static bool has_suffix(const char *path, const char *suffix) {
 /* A file on its way: what was read, and what will be written. */
 struct conversion {
     struct safetensors in;
-    struct safetensors_out *rows; /* (in.n_entries) */
-    const char **keys, **values;  /* metadata; room for two more than IN has */
+    struct safetensors_out *rows; /* (n_rows) those of IN, then those that `net` has beyond them */
+    size_t n_rows;
+    struct net1d net; /* IN's, at its defaults; no tensors: IN is no Net1D */
+    const struct ops *ops;
+    struct ops_dev *dev;
+    const char **keys, **values; /* metadata; room for two more than IN has */
     size_t n_meta;
     char *labels; /* a name a line; NULL: none given */
 };
@@ -60,17 +64,55 @@ out:
     return status;
 }
 
+/* The network that IN is. One that can't be is no error here: tensors are copied whatever they are. */
+static enum ecg_status build(struct conversion *c) {
+    struct net1d_config model;
+    enum ecg_status status = weights_read_config(&c->in, &model);
+    if (status == ECG_OK) {
+        model.length = 1; /* no data will run through it */
+        TRY(ops_find(&c->ops, "cpu"));
+        TRY(c->ops->open(&c->dev, 1));
+        status = net1d_create(&c->net, &model, c->ops, c->dev, 1, false);
+    }
+    if (status == ECG_ERR_NOMEM) return status;
+    if (status != ECG_OK) log_warn("%s", ecg_message());
+    return ECG_OK;
+}
+
+/* Rows for the BN tensors of the official class that IN lacks and never uses: 1, 0, 0, 1, 0, as weights_save has them. */
+static void complete(struct conversion *c) {
+    for (size_t i = 0; i < c->net.n_tensors && !c->net.config.batch_norm; i++) {
+        const struct tensor *t = &c->net.tensors[i];
+        if (t->kind == TENSOR_PARAM || safetensors_find(&c->in, t->name) != NULL) continue;
+        bool is_counter = t->kind == TENSOR_COUNTER;
+        struct safetensors_out *row = &c->rows[c->n_rows++];
+        *row =
+            (struct safetensors_out){.name = t->name,
+                                     .dtype = is_counter ? ST_I64 : ST_F32,
+                                     .ndim = t->ndim,
+                                     .data = is_counter ? (const void *)&c->net.counters[t->offset]
+                                                        : &c->net.extras[t->offset]};
+        memcpy(row->shape, t->shape, sizeof *t->shape * (size_t)t->ndim);
+    }
+}
+
 static enum ecg_status make(struct conversion *c) {
     const struct safetensors *s = &c->in;
-    TRY(MEM_NEW(&c->rows, s->n_entries));
+    TRY(build(c));
+    TRY(MEM_NEW(&c->rows, s->n_entries + c->net.n_tensors));
     TRY(MEM_NEW(&c->keys, s->n_meta + 2));
     TRY(MEM_NEW(&c->values, s->n_meta + 2));
-    for (size_t i = 0; i < s->n_entries; i++) {
-        const struct safetensors_entry *e = &s->entries[i];
-        c->rows[i] = (struct safetensors_out){
+    for (; c->n_rows < s->n_entries; c->n_rows++) {
+        const struct safetensors_entry *e = &s->entries[c->n_rows];
+        struct safetensors_out *row = &c->rows[c->n_rows];
+        if (e->dtype == ST_OTHER)
+            return ecg_fail(ECG_ERR_DATA, "%s: tensor \"%.100s\": %s can't be converted", s->path,
+                            e->name, e->dtype_name);
+        *row = (struct safetensors_out){
             .name = e->name, .dtype = e->dtype, .ndim = e->ndim, .data = e->data};
-        memcpy(c->rows[i].shape, e->shape, sizeof(e->shape));
+        memcpy(row->shape, e->shape, sizeof(e->shape));
     }
+    complete(c);
     if (safetensors_meta(s, "format") == NULL) add_meta(c, "format", "pt");
     if (c->labels != NULL) add_meta(c, WEIGHTS_LABELS, c->labels);
     for (size_t i = 0; i < s->n_meta; i++)
@@ -79,13 +121,16 @@ static enum ecg_status make(struct conversion *c) {
     return ECG_OK;
 }
 
-static void log_network(const struct safetensors *s, const char *out) {
-    struct net1d_config c;
-    if (weights_read_config(s, &c) != ECG_OK)
-        log_warn("%s", ecg_message());
-    else
-        log_info("%s: %zu tensors of a Net1D with %d leads, %d stages up to %d filters, %d outputs",
-                 out, s->n_entries, c.n_leads, c.n_stages, c.filters[c.n_stages - 1], c.n_outputs);
+static void log_network(const struct conversion *c, const char *out) {
+    const struct net1d_config *m = &c->net.config;
+    if (c->net.n_tensors == 0) return;
+    log_info("%s: %zu tensors of a Net1D with %d leads, %d stages up to %d filters, %d outputs",
+             out, c->n_rows, m->n_leads, m->n_stages, m->filters[m->n_stages - 1], m->n_outputs);
+    if (c->n_rows > c->in.n_entries)
+        log_info(
+            "%s: %zu of them are BN tensors that the official class has, %s lacks and neither uses: "
+            "at their defaults",
+            out, c->n_rows - c->in.n_entries, c->in.path);
 }
 
 enum ecg_status convert_run(const char *in, const char *out, const char *label_names) {
@@ -99,10 +144,12 @@ enum ecg_status convert_run(const char *in, const char *out, const char *label_n
     TRY_OUT(pth_or_safetensors_open(&c.in, file));
     if (label_names != NULL) TRY_OUT(read_labels(&c, label_names));
     TRY_OUT(make(&c));
-    TRY_OUT((is_pth ? pth_write : safetensors_write)(out, c.rows, c.in.n_entries, c.keys, c.values,
+    TRY_OUT((is_pth ? pth_write : safetensors_write)(out, c.rows, c.n_rows, c.keys, c.values,
                                                      c.n_meta));
-    log_network(&c.in, out);
+    log_network(&c, out);
 out:
+    net1d_free(&c.net);
+    if (c.ops != NULL) c.ops->close(c.dev);
     free(c.labels);
     free(c.values);
     free(c.keys);

@@ -17,30 +17,32 @@
 #include "train/report/evaluation.h"
 #include "train/report/predictions.h"
 #include "train/run/infer.h"
+#include "train/run/mapped.h"
 #include "train/run/network.h"
+#include "train/run/outcome.h"
 #include "train/run/source.h"
 #include "train/run/trainer.h"
 
 #define TEST_BATCH 32 /* records at a time at the end of a run */
 #define ID_BYTES   32 /* a record's id with what its allocation costs, about */
 
-/* What is evaluated: outputs of the network (all, or those asked for) and their names. */
+/* What is evaluated: all heads of the network, or those outputs asked for. */
 struct subject {
     struct network network;
     struct source source;
-    struct names names; /* outputs evaluated; borrowed strings */
-    char *list;         /* backing of names when given as text */
-    int *output;        /* (names.n) index into the network's outputs */
-    bool targets;
-    struct inferred r; /* logits (n, network's outputs) */
+    struct heads heads;     /* evaluated */
+    int *output;            /* (heads.n_outputs) their places among the network's outputs */
+    struct label_join join; /* --label-map: the columns behind each label; else empty */
+    struct inferred
+        r; /* logits (n, network's outputs), then (n, heads.n_outputs); truth by the heads */
 };
 
 static void subject_free(struct subject *s) {
     inferred_free(&s->r);
     source_close(&s->source);
     network_free(&s->network);
-    free(s->names.v);
-    free(s->list);
+    heads_free(&s->heads);
+    label_join_free(&s->join);
     free(s->output);
 }
 
@@ -50,7 +52,6 @@ static void subject_free(struct subject *s) {
 static enum ecg_status name_outputs(struct subject *s) {
     struct network *n = &s->network;
     const struct shard_schema *schema = &s->source.data->schema;
-    s->targets = n->meta.is_targets;
     if (n->meta.outputs.n > 0) return ECG_OK;
     if (schema->labels.n != n->model.n_outputs)
         return ecg_fail(ECG_ERR_CONFIG,
@@ -58,37 +59,90 @@ static enum ecg_status name_outputs(struct subject *s) {
                         n->path, n->model.n_outputs, s->source.data->path, schema->labels.n);
     log_warn("%s does not name its outputs: taking the %d labels of %s in order", n->path,
              schema->labels.n, s->source.data->path);
-    return names_copy(&n->meta.outputs, &schema->labels);
+    return weights_meta_name(&n->meta, &schema->labels, false);
+}
+
+/* "A,B" as a list of names, each an output's, a head's or a column's. */
+static enum ecg_status wanted_names(const struct subject *s, const char *list,
+                                    struct names *wanted) {
+    char *text = NULL, *save = NULL;
+    const struct weights_meta *meta = &s->network.meta;
+    enum ecg_status status;
+    *wanted = (struct names){0};
+    TRY_OUT(mem_strdup(&text, list));
+    TRY_OUT(MEM_NEW(&wanted->v, strlen(list) / 2 + 1));
+    for (char *w = strtok_r(text, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) {
+        bool known = names_find(&meta->outputs, w) >= 0;
+        for (int k = 0; k < meta->heads.n; k++)
+            known = known || strcmp(meta->heads.v[k].name, w) == 0;
+        if (!known) {
+            char hint[CONF_HINT_MAX];
+            const struct names *have = &meta->outputs;
+            TRY_OUT(ecg_fail(ECG_ERR_CONFIG, "%s: the network has no output %s%s", s->network.path,
+                             w, conf_did_you_mean(hint, w, (const char *const *)have->v, have->n)));
+        }
+        if (names_find(wanted, w) >= 0)
+            TRY_OUT(ecg_fail(ECG_ERR_USAGE, "--labels: %s stands twice", w));
+        TRY_OUT(mem_strdup(&wanted->v[wanted->n], w));
+        wanted->n++;
+    }
+    if (wanted->n == 0) TRY_OUT(ecg_fail(ECG_ERR_USAGE, "--labels: no name in \"%s\"", list));
+out:
+    free(text);
+    if (status != ECG_OK) names_free(wanted);
+    return status;
+}
+
+/* Adds a head of the network, whole or, for labels and targets, cut to the columns named. */
+static enum ecg_status add_head(struct subject *s, const struct head *h,
+                                const struct names *wanted) {
+    struct head part = *h;
+    bool whole = wanted == NULL || names_find(wanted, h->name) >= 0;
+    bool cuts = h->kind == HEAD_LABELS || h->kind == HEAD_TARGETS;
+    struct names *columns = h->kind == HEAD_LABELS ? &part.labels : &part.targets;
+    const struct names *all = h->kind == HEAD_LABELS ? &h->labels : &h->targets;
+    char **chosen = NULL;
+    int *output = s->output + s->heads.n_outputs;
+    if (!whole && !cuts)
+        for (int i = 0; i < h->n; i++)
+            whole = whole || names_find(wanted, s->network.meta.outputs.v[h->first + i]) >= 0;
+    if (!whole && !cuts) return ECG_OK;
+    if (whole) {
+        for (int i = 0; i < h->n; i++) output[i] = h->first + i;
+        return heads_add(&s->heads, &part);
+    }
+    TRY(MEM_NEW(&chosen, (size_t)wanted->n));
+    *columns = (struct names){0, chosen};
+    for (int i = 0; i < wanted->n; i++) {
+        int at = names_find(all, wanted->v[i]);
+        if (at < 0) continue;
+        output[columns->n] = h->first + at;
+        chosen[columns->n++] = all->v[at];
+    }
+    enum ecg_status status = columns->n > 0 ? heads_add(&s->heads, &part) : ECG_OK;
+    free(chosen);
+    return status;
 }
 
 static enum ecg_status choose_outputs(struct subject *s, const char *list) {
-    const struct names *have = &s->network.meta.outputs;
-    size_t max = list != NULL ? strlen(list) / 2 + 1 : (size_t)have->n;
-    TRY(MEM_NEW(&s->names.v, max));
-    TRY(MEM_NEW(&s->output, max));
-    if (list == NULL) {
-        for (int i = 0; i < have->n; i++) {
-            s->names.v[s->names.n] = have->v[i];
-            s->output[s->names.n++] = i;
-        }
-        return ECG_OK;
-    }
-    TRY(mem_strdup(&s->list, list));
-    char *save = NULL;
-    for (char *w = strtok_r(s->list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) {
-        int i = names_find(have, w);
-        if (i < 0) {
-            char hint[CONF_HINT_MAX];
-            return ecg_fail(ECG_ERR_CONFIG, "%s: the network has no output %s%s", s->network.path,
-                            w, conf_did_you_mean(hint, w, (const char *const *)have->v, have->n));
-        }
-        if (names_find(&s->names, w) >= 0)
-            return ecg_fail(ECG_ERR_USAGE, "--labels: %s stands twice", w);
-        s->names.v[s->names.n] = w;
-        s->output[s->names.n++] = i;
-    }
-    if (s->names.n == 0) return ecg_fail(ECG_ERR_USAGE, "--labels: no name in \"%s\"", list);
-    return ECG_OK;
+    const struct heads *have = &s->network.meta.heads;
+    struct names wanted = {0};
+    enum ecg_status status;
+    TRY(MEM_NEW(&s->output, (size_t)have->n_outputs));
+    if (list != NULL) TRY(wanted_names(s, list, &wanted));
+    for (int k = 0; k < have->n; k++)
+        TRY_OUT(add_head(s, &have->v[k], list != NULL ? &wanted : NULL));
+out:
+    names_free(&wanted);
+    return status;
+}
+
+/* Finds the columns that say what is true, of the heads' own names or by a map. */
+static enum ecg_status take_truth(struct subject *s, const char *label_map) {
+    if (label_map != NULL)
+        return mapped_heads(&s->join, label_map, &s->network, &s->source, &s->heads, s->output);
+    TRY(source_take_heads(&s->source, &s->heads, "--data"));
+    return source_check_times(&s->source, &s->heads, "--data");
 }
 
 /* ------------------------------------------------------------------ outputs of the network */
@@ -151,6 +205,9 @@ static enum ecg_status read_predictions(struct subject *s, const char *path) {
     TRY_OUT(MEM_NEW(&s->r.logits, s->r.n * k));
     for (size_t i = 0; i < s->r.n; i++)
         memcpy(s->r.logits + i * k, p.logits + row[i] * k, k * sizeof(float));
+    TRY_OUT(source_truth(&s->source, &s->r.labels, &s->r.targets));
+    s->r.n_labels = s->source.n_labels;
+    s->r.n_targets = s->source.n_targets;
 out:
     predictions_free(&p);
     free(by_id);
@@ -160,98 +217,53 @@ out:
 
 /* ------------------------------------------------------------------ truth and report */
 
-/* Everything evaluation_run wants, in the order of s->names. */
-struct table {
-    char **ids;
-    uint64_t *patients;
-    float *outputs;
-    uint8_t *labels;
-    float *targets;
-    double *thresholds;
-    size_t n;
-};
-
-static void table_free(struct table *t) {
-    if (t->ids != NULL) h5_free_strings(t->ids, t->n);
-    free(t->patients);
-    free(t->outputs);
-    free(t->labels);
-    free(t->targets);
-    free(t->thresholds);
+/* The chosen outputs alone. */
+static enum ecg_status take_outputs(struct subject *s) {
+    size_t k = (size_t)s->heads.n_outputs, all = (size_t)s->r.k;
+    float *logits = NULL;
+    TRY(MEM_NEW(&logits, s->r.n * k));
+    for (size_t i = 0; i < s->r.n; i++)
+        for (size_t c = 0; c < k; c++)
+            logits[i * k + c] = s->r.logits[i * all + (size_t)s->output[c]];
+    free(s->r.logits);
+    s->r.logits = logits;
+    s->r.k = (int)k;
+    return ECG_OK;
 }
 
-static enum ecg_status fill_truth(struct subject *s, size_t i, uint8_t *labels, float *targets,
-                                  struct table *t) {
-    size_t record = s->source.index[i], k = (size_t)s->names.n;
-    if (s->targets) {
-        TRY(dataset_targets(s->source.data, record, targets));
-    } else {
-        TRY(dataset_labels(s->source.data, record, labels));
-    }
-    for (size_t c = 0; c < k; c++) {
-        int column = s->source.columns[c];
-        if (s->targets)
-            t->targets[i * k + c] = targets[column];
-        else
-            t->labels[i * k + c] = labels[column];
-        t->outputs[i * k + c] = s->r.logits[i * (size_t)s->r.k + (size_t)s->output[c]];
-    }
-    t->patients[i] = s->source.data->patient_hash[record];
-    return dataset_record_id(s->source.data, record, &t->ids[i]);
-}
-
-static enum ecg_status fill_table(struct subject *s, struct table *t) {
-    size_t k = (size_t)s->names.n;
-    uint8_t *labels = NULL;
-    float *targets = NULL;
-    enum ecg_status status;
-    t->n = s->source.n;
-    TRY(MEM_NEW(&t->ids, t->n));
-    TRY(MEM_NEW(&t->patients, t->n));
-    TRY(MEM_NEW(&t->outputs, t->n * k));
-    TRY(MEM_NEW(&t->labels, s->targets ? 0 : t->n * k));
-    TRY(MEM_NEW(&t->targets, s->targets ? t->n * k : 0));
-    TRY(MEM_NEW(&t->thresholds, k));
-    for (size_t c = 0; c < k; c++)
-        t->thresholds[c] = s->network.meta.thresholds != NULL
-                               ? s->network.meta.thresholds[s->output[c]]
-                               : (double)NAN;
-    TRY_OUT(MEM_NEW(&labels, (size_t)s->source.data->schema.labels.n));
-    TRY_OUT(MEM_NEW(&targets, (size_t)s->source.data->schema.targets.n));
-    for (size_t i = 0; i < t->n; i++) TRY_OUT(fill_truth(s, i, labels, targets, t));
-out:
-    free(labels);
-    free(targets);
-    return status;
-}
-
-static enum ecg_status report(struct subject *s, const struct evaluate_options *o) {
-    struct table t = {0};
+static enum ecg_status report(struct subject *s, const char *out, bool silent) {
+    struct outcome o = {0};
     struct evaluation e = {0};
-    struct evaluation_input in = {.intervals = true};
+    double *thresholds = NULL;
+    char **ids = NULL;
+    uint64_t *patients = NULL;
+    size_t n = s->source.n;
     enum ecg_status status;
-    TRY_OUT(fill_table(s, &t));
-    in.n = t.n;
-    in.record_ids = t.ids;
-    in.patients = t.patients;
-    if (s->targets) {
-        in.n_targets = (size_t)s->names.n;
-        in.target_names = s->names.v;
-        in.predictions = t.outputs;
-        in.targets = t.targets;
-    } else {
-        in.n_labels = (size_t)s->names.n;
-        in.label_names = s->names.v;
-        in.logits = t.outputs;
-        in.labels = t.labels;
-        in.thresholds = t.thresholds;
+    TRY_OUT(take_outputs(s));
+    TRY_OUT(MEM_NEW(&thresholds, (size_t)s->heads.n_outputs));
+    for (int i = 0; i < s->heads.n_outputs; i++)
+        thresholds[i] = s->network.meta.thresholds != NULL
+                            ? s->network.meta.thresholds[s->output[i]]
+                            : (double)NAN;
+    TRY_OUT(outcome_make(&o, &s->heads, &s->r, thresholds));
+    TRY_OUT(MEM_NEW(&ids, n));
+    TRY_OUT(MEM_NEW(&patients, n));
+    for (size_t i = 0; i < n; i++) {
+        patients[i] = s->source.data->patient_hash[s->source.index[i]];
+        TRY_OUT(dataset_record_id(s->source.data, s->source.index[i], &ids[i]));
     }
-    TRY_OUT(evaluation_run(&e, &in));
-    TRY_OUT(evaluation_write(&e, &in, o->out));
-    if (!o->silent) evaluation_print(&e, &in, stdout);
+    o.in.record_ids = ids;
+    o.in.patients = patients;
+    o.in.intervals = true;
+    TRY_OUT(evaluation_run(&e, &o.in));
+    TRY_OUT(evaluation_write(&e, &o.in, out));
+    if (!silent) evaluation_print(&e, &o.in, stdout);
 out:
     evaluation_free(&e);
-    table_free(&t);
+    outcome_free(&o);
+    free(thresholds);
+    free(patients);
+    if (ids != NULL) h5_free_strings(ids, n);
     return status;
 }
 
@@ -272,13 +284,14 @@ static enum ecg_status evaluate(const struct evaluate_options *o,
     TRY_OUT(source_open(&s.source, spec, "--data"));
     TRY_OUT(name_outputs(&s));
     TRY_OUT(choose_outputs(&s, o->labels));
-    TRY_OUT(source_take_columns(&s.source, s.targets, &s.names, "--data"));
+    TRY_OUT(take_truth(&s, o->label_map));
     TRY_OUT(make_out(o->out, &made));
     if (o->predictions != NULL)
         TRY_OUT(read_predictions(&s, o->predictions));
     else
         TRY_OUT(run_network(&s, o));
-    TRY_OUT(report(&s, o));
+    if (o->label_map != NULL) TRY_OUT(mapped_truth(&s.join, &s.source, &s.r));
+    TRY_OUT(report(&s, o->out, o->silent));
 out:
     if (status != ECG_OK && made) rmdir(o->out);
     subject_free(&s);
@@ -317,10 +330,14 @@ enum ecg_status evaluate_test_bytes(const struct trainer *t, size_t *bytes) {
     test.n = t->n_test;
     TRY(net1d_plan(&net, &t->net.config, t->ops, t->dev, source_batch(&test, TEST_BATCH), false));
     const struct net1d_memory *m = &net.memory;
-    size_t k = (size_t)net.config.n_outputs;
-    size_t row = sizeof(char *) + ID_BYTES + sizeof(uint64_t) + k * (sizeof(float) + sizeof(float));
+    size_t columns = 0, k = (size_t)net.config.n_outputs;
+    for (int i = 0; i < t->heads.n; i++)
+        columns += (size_t)(t->heads.v[i].kind == HEAD_LABELS ? t->heads.v[i].n
+                                                              : head_classes(&t->heads.v[i]));
+    size_t row =
+        sizeof(char *) + ID_BYTES + sizeof(uint64_t) + k * sizeof(float) + outcome_bytes(&t->heads);
     *bytes = m->parameters + m->packed + m->activations + m->scratch + infer_bytes(&net, &test, 1) +
-             test.n * (row + EVALUATION_BYTES + k * EVALUATION_INTERVAL_BYTES);
+             test.n * (row + EVALUATION_BYTES + columns * EVALUATION_INTERVAL_BYTES);
     net1d_free(&net);
     return ECG_OK;
 }

@@ -15,6 +15,7 @@ struct evaluate_options {
     const char *data;    /* a path, or {path: DIR, fold: 9} */
     const char *predictions; /* P.h5 of predict: outputs are read from there, the network is not run; NULL: run it */
     const char *labels; /* "A,B": only these outputs; NULL: all, and each must be a column of the data */
+    const char *label_map; /* CSV of code,label (data/label_map.h): truth of an output = OR over the columns that it joins; NULL: by name */
     const char *out; /* folder for metrics.json and predictions.csv */
     const char *device, *precision; /* NULL: fp32 */
     int threads, batch;

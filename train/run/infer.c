@@ -61,7 +61,7 @@ enum ecg_status infer_each(struct net1d *net, const struct source *s, enum ops_n
     enum ecg_status status;
     TRY_OUT(MEM_NEW(&o.logits, B * (size_t)net->config.n_outputs));
     TRY_OUT(MEM_NEW(&o.features, B * (size_t)net1d_features(&net->config)));
-    struct feed_format format = source_format(s);
+    struct feed_format format = source_format(s, false);
     TRY_OUT(feed_create(&feed, net, &format, normalize));
     TRY_OUT(loader_open(&loader, s->data, &options));
     TRY_OUT(run_batches(&feed, loader, s->n, what, &o, fn, context));
@@ -76,23 +76,25 @@ out:
 static enum ecg_status keep(void *context, size_t first, const struct batch *b, const float *logits,
                             const float *features) {
     struct inferred *o = context;
-    size_t n = (size_t)b->B, k = (size_t)o->k, columns = (size_t)o->n_columns;
+    size_t n = (size_t)b->B, k = (size_t)o->k, n_labels = (size_t)o->n_labels,
+           n_targets = (size_t)o->n_targets;
     (void)features;
     memcpy(o->logits + first * k, logits, n * k * sizeof(float));
-    if (o->labels != NULL) memcpy(o->labels + first * columns, b->labels, n * columns);
+    if (o->labels != NULL) memcpy(o->labels + first * n_labels, b->labels, n * n_labels);
     if (o->targets != NULL)
-        memcpy(o->targets + first * columns, b->targets, n * columns * sizeof(float));
+        memcpy(o->targets + first * n_targets, b->targets, n * n_targets * sizeof(float));
     return ECG_OK;
 }
 
 enum ecg_status infer_all(struct inferred *out, struct net1d *net, const struct source *s,
                           enum ops_normalize normalize, int workers, const char *what) {
-    *out = (struct inferred){.n = s->n, .k = net->config.n_outputs, .n_columns = s->n_columns};
-    size_t entries = s->n * (size_t)s->n_columns;
+    *out = (struct inferred){
+        .n = s->n, .k = net->config.n_outputs, .n_labels = s->n_labels, .n_targets = s->n_targets};
+    size_t labels = s->n * (size_t)s->n_labels, targets = s->n * (size_t)s->n_targets;
     enum ecg_status status;
     TRY_OUT(MEM_NEW(&out->logits, s->n * (size_t)out->k));
-    if (entries > 0 && s->targets) TRY_OUT(MEM_NEW(&out->targets, entries));
-    if (entries > 0 && !s->targets) TRY_OUT(MEM_NEW(&out->labels, entries));
+    if (targets > 0) TRY_OUT(MEM_NEW(&out->targets, targets));
+    if (labels > 0) TRY_OUT(MEM_NEW(&out->labels, labels));
     TRY_OUT(infer_each(net, s, normalize, workers, what, keep, out));
 out:
     if (status != ECG_OK) inferred_free(out);
@@ -101,13 +103,13 @@ out:
 
 size_t infer_bytes(const struct net1d *net, const struct source *s, int workers) {
     struct loader_options options = source_loader(s, net->max_batch, workers);
-    struct feed_format format = source_format(s);
+    struct feed_format format = source_format(s, false);
     size_t record = (size_t)format.n_file_leads * (size_t)format.length;
-    size_t k = (size_t)net->config.n_outputs, columns = (size_t)s->n_columns;
+    size_t k = (size_t)net->config.n_outputs;
+    size_t truth = (size_t)s->n_labels + (size_t)s->n_targets * sizeof(float);
     size_t of_batch = (size_t)net->max_batch * (k + (size_t)net1d_features(&net->config));
-    size_t entry = s->targets ? sizeof(float) : sizeof(uint8_t);
     return loader_bytes(&options, record) + feed_bytes(net, &format) + of_batch * sizeof(float) +
-           s->n * (k * sizeof(float) + columns * entry);
+           s->n * (k * sizeof(float) + truth);
 }
 
 void inferred_free(struct inferred *o) {

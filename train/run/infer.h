@@ -23,9 +23,9 @@ struct inferred {
     size_t n;        /* records */
     int k;           /* outputs */
     float *logits;   /* (n, k) */
-    int n_columns;   /* of the source */
-    uint8_t *labels; /* (n, n_columns) or NULL */
-    float *targets;  /* (n, n_columns) or NULL */
+    int n_labels, n_targets; /* of the source */
+    uint8_t *labels; /* (n, n_labels) or NULL */
+    float *targets;  /* (n, n_targets) or NULL */
 };
 enum ecg_status infer_all(struct inferred *out, struct net1d *net, const struct source *s,
                           enum ops_normalize normalize, int workers, const char *what);

@@ -11,10 +11,13 @@
 #include "checkpoints/safetensors.h"
 #include "core/file.h"
 #include "core/mem.h"
+#include "train/run/ema.h"
 #include "train/run/evaluate.h"
 #include "train/run/probe.h"
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
+#include "train/run/stem.h"
+#include "train/run/step.h"
 #include "train/run/trial.h"
 #include "train/run/validation.h"
 
@@ -23,7 +26,7 @@
 
 struct memory {
     size_t parameters, packed, gradients, moments, activations, backward, scratch, batches,
-        validation, embeddings, saving, program, total;
+        validation, embeddings, average, saving, program, total;
     size_t test;      /* of the evaluation on data.test, when the rest is gone */
     size_t available; /* of the machine; 0: not known */
 };
@@ -64,6 +67,7 @@ static enum ecg_status set_up(struct plan *p) {
     t->config = c;
     t->is_finetune = g != NULL;
     if (g != NULL) TRY(network_read(&p->g, p->o->weights));
+    if (g != NULL) TRY(stem_adapt(&p->g, c));
     TRY(data_is_there(c, &p->has_data));
     if (!p->has_data)
         TRY(setup_imagined(t, c, g, &leads));
@@ -95,7 +99,7 @@ static enum ecg_status count_memory(struct plan *p) {
     const struct trainer *t = &p->t;
     const struct net1d_memory *n = &t->net.memory;
     struct memory *m = &p->memory;
-    struct feed_format format = source_format(&t->train);
+    struct feed_format format = source_format(&t->train, step_loss_on_device(t));
     struct loader_options loader = trainer_loader(t);
     size_t record = (size_t)format.n_file_leads * (size_t)format.length;
     bool momentum = t->optim.config.kind != OPTIM_SGD ||
@@ -109,12 +113,15 @@ static enum ecg_status count_memory(struct plan *p) {
                          .saving = SAFETENSORS_BUFFER,
                          .program = resident(),
                          .available = mem_available()};
+    m->average = ema_bytes(t);
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
+    if (t->config->data.balance)
+        m->batches += 2 * t->train.n * sizeof(double); /* weights, their sums */
     if (t->has_valid) m->validation = validation_bytes(t);
     const char *why;
     if (probe_keeps(t, &why)) m->embeddings = probe_bytes(t);
-    m->total = m->parameters + m->packed + m->gradients + m->moments + m->activations +
+    m->total = m->parameters + m->packed + m->gradients + m->moments + m->average + m->activations +
                m->backward + m->scratch + m->batches + m->embeddings + m->program;
     m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
     if (t->n_test == 0) return ECG_OK;
@@ -172,8 +179,7 @@ static void print_network(struct plan *p) {
 static void print_data(struct plan *p) {
     struct sheet *s = &p->sheet;
     const struct config *c = &p->c;
-    size_t outputs_named =
-        c->data.labels.n + c->data.targets.n + c->head.labels.n + c->head.targets.n;
+    bool outputs_named = c->data.labels.n + c->data.targets.n > 0 || config_names_heads(c);
     sheet_section(s, "data");
     if (p->has_data) {
         sheet_integer(s, "records_to_train", (int64_t)p->t.train.n);
@@ -183,7 +189,7 @@ static void print_data(struct plan *p) {
         sheet_text(s, "records_to_train", NULL);
         sheet_text(s, "records_to_validate", NULL);
         sheet_text(s, "note",
-                   outputs_named == 0
+                   !outputs_named
                        ? "data.train is not there: records, steps an epoch and outputs are not "
                          "known; 1 output assumed"
                        : "data.train is not there: records and steps an epoch are not known");
@@ -197,11 +203,18 @@ static int64_t total_steps(const struct plan *p) {
     return p->c.train.epochs == 0 ? p->c.train.steps : 0;
 }
 
+/* Whether the backbone runs once, before the first step (a linear probe). */
+static bool steps_on_embeddings(const struct plan *p) {
+    return p->memory.embeddings > 0 && p->t.net.config.head_only;
+}
+
 static void print_steps(struct plan *p) {
     struct sheet *s = &p->sheet;
     const struct net1d_config *model = &p->t.net.config;
     /* backward is a product for the weights and one for the input, where forward is one */
     double passes = model->head_only ? 1 : model->recompute ? 4 : 3;
+    double macs = passes * (double)net1d_macs(model);
+    if (steps_on_embeddings(p)) macs = 2.0 * net1d_features(model) * model->n_outputs;
     sheet_section(s, "steps");
     sheet_integer(s, "batch", p->c.train.batch_size);
     sheet_integer(s, "at_once", p->micro_batch);
@@ -213,8 +226,7 @@ static void print_steps(struct plan *p) {
         sheet_integer(s, "total", total_steps(p));
     else
         sheet_text(s, "total", NULL);
-    sheet_number(s, "gflop_per_step",
-                 2e-9 * passes * (double)net1d_macs(model) * (double)p->c.train.batch_size);
+    sheet_number(s, "gflop_per_step", 2e-9 * macs * (double)p->c.train.batch_size);
     sheet_end_section(s);
 }
 
@@ -226,6 +238,7 @@ static void print_memory(struct plan *p) {
     put_bytes(s, "packed_weights", m->packed);
     put_bytes(s, "gradients", m->gradients);
     put_bytes(s, "moments", m->moments);
+    if (m->average > 0) put_bytes(s, "average", m->average);
     put_bytes(s, "activations", m->activations);
     put_bytes(s, "backward", m->backward);
     put_bytes(s, "scratch", m->scratch);
@@ -260,7 +273,11 @@ static double validations(const struct plan *p, int64_t steps) {
 static void print_time(struct plan *p) {
     struct sheet *s = &p->sheet;
     const struct trial *r = &p->trial;
-    double step = r->step * (double)p->c.train.batch_size + r->update;
+    bool once = steps_on_embeddings(p);
+    double a_record = once ? r->step - r->forward : r->step;
+    double step = a_record * (double)p->c.train.batch_size + r->update;
+    double embed = p->memory.embeddings > 0 ? r->forward * (double)probe_records(&p->t) : 0;
+    double validate = p->t.has_valid && !once ? r->forward * (double)p->t.valid.n : 0;
     int64_t steps = total_steps(p);
     char text[120];
     sheet_section(s, "time");
@@ -273,12 +290,11 @@ static void print_time(struct plan *p) {
     put_seconds(s, "step", step);
     sheet_number(s, "ecg_per_s", (double)p->c.train.batch_size / step);
     if (p->has_data) put_seconds(s, "epoch", step * (double)p->t.steps_per_epoch);
-    if (p->has_data && p->t.has_valid)
-        put_seconds(s, "validation", r->forward * (double)p->t.valid.n);
+    if (p->has_data && validate > 0) put_seconds(s, "validation", validate);
+    if (p->has_data && embed > 0) put_seconds(s, "embeddings", embed);
     if (steps > 0) {
         double total = step * (double)steps;
-        if (p->has_data && p->t.has_valid)
-            total += r->forward * (double)p->t.valid.n * validations(p, steps);
+        if (p->has_data) total += embed + validate * validations(p, steps);
         put_seconds(s, "total", total);
     }
     snprintf(text, sizeof(text),

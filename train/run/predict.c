@@ -22,7 +22,14 @@ struct job {
     struct predictions_out out;
     bool embed;
     float *row; /* one recording's outputs */
+    float *
+        values; /* what a record's heads say; NULL: labels or targets alone, which the outputs say themselves */
 };
+
+static enum ecg_status put_row(struct job *job, const char *id, const float *outputs) {
+    if (job->values != NULL) heads_values(&job->network.meta.heads, outputs, job->values);
+    return predictions_add(&job->out, id, outputs, job->values);
+}
 
 static enum ecg_status put_rows(void *context, size_t first, const struct batch *b,
                                 const float *logits, const float *features) {
@@ -32,8 +39,7 @@ static enum ecg_status put_rows(void *context, size_t first, const struct batch 
     for (int i = 0; i < b->B; i++) {
         char *id = NULL;
         TRY(dataset_record_id(job->source.data, b->record[i], &id));
-        enum ecg_status status =
-            predictions_add(&job->out, id, values + (size_t)i * job->out.n_columns);
+        enum ecg_status status = put_row(job, id, values + (size_t)i * job->out.n_columns);
         free(id);
         TRY(status);
     }
@@ -42,26 +48,41 @@ static enum ecg_status put_rows(void *context, size_t first, const struct batch 
 
 /* Outputs that the weights don't name are numbered. */
 static enum ecg_status name_missing(struct weights_meta *meta, int n) {
-    struct names *names = &meta->outputs;
-    if (names->n > 0) return ECG_OK;
-    TRY(MEM_NEW(&names->v, (size_t)n));
-    for (; names->n < n; names->n++) {
+    struct names names = {0};
+    if (meta->outputs.n > 0) return ECG_OK;
+    enum ecg_status status = MEM_NEW(&names.v, (size_t)n);
+    for (; status == ECG_OK && names.n < n; names.n += status == ECG_OK) {
         char name[24];
-        snprintf(name, sizeof(name), "output_%d", names->n);
-        TRY(mem_strdup(&names->v[names->n], name));
+        snprintf(name, sizeof(name), "output_%d", names.n);
+        status = mem_strdup(&names.v[names.n], name);
     }
-    return ECG_OK;
+    if (status == ECG_OK) status = weights_meta_name(meta, &names, false);
+    names_free(&names);
+    return status;
+}
+
+static enum ecg_status open_heads(struct job *job, const char *path) {
+    struct weights_meta *meta = &job->network.meta;
+    struct names values;
+    TRY(heads_value_names(&meta->heads, &values));
+    enum ecg_status status = MEM_NEW(&job->values, (size_t)values.n);
+    if (status == ECG_OK)
+        status = predictions_open(&job->out, path, PREDICTIONS_HEADS, &meta->outputs,
+                                  (size_t)meta->outputs.n, &values);
+    names_free(&values);
+    return status;
 }
 
 static enum ecg_status open_output(struct job *job, const char *path) {
     struct weights_meta *meta = &job->network.meta;
     if (job->embed)
         return predictions_open(&job->out, path, PREDICTIONS_EMBEDDING, NULL,
-                                (size_t)net1d_features(&job->network.model));
+                                (size_t)net1d_features(&job->network.model), NULL);
     TRY(name_missing(meta, job->network.model.n_outputs));
-    return predictions_open(&job->out, path,
-                            meta->is_targets ? PREDICTIONS_TARGETS : PREDICTIONS_LABELS,
-                            &meta->outputs, (size_t)meta->outputs.n);
+    if (!heads_are_plain(&meta->heads)) return open_heads(job, path);
+    bool targets = meta->heads.v[0].kind == HEAD_TARGETS;
+    return predictions_open(&job->out, path, targets ? PREDICTIONS_TARGETS : PREDICTIONS_LABELS,
+                            &meta->outputs, (size_t)meta->outputs.n, NULL);
 }
 
 /* ------------------------------------------------------------------ a data set */
@@ -136,7 +157,7 @@ static enum ecg_status predict_record(struct job *job, struct feed *feed, const 
     TRY_OUT(net->ops->sync(net->dev));
     TRY_OUT(net->ops->download(net->dev, job->row, job->embed ? net->features : net->logits,
                                job->out.n_columns * sizeof(float)));
-    TRY_OUT(predictions_add(&job->out, path, job->row));
+    TRY_OUT(put_row(job, path, job->row));
 out:
     record_free(&r);
     return status;
@@ -191,6 +212,7 @@ enum ecg_status predict_run(const struct predict_options *o) {
     log_info("%s: written", o->out);
 out:
     predictions_close(&job.out);
+    free(job.values);
     source_close(&job.source);
     network_free(&job.network);
     return status;

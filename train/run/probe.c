@@ -17,10 +17,13 @@ static bool is_preview(const struct trainer *t) {
     return t->is_preview || planned;
 }
 
-/* What makes a record's features differ from step to step; NULL: nothing. In the preview the network is in evaluation mode. */
+/* What makes a record's features differ from step to step, or too few; NULL: nothing. In the preview the network is in evaluation mode. */
 static const char *random_part(const struct trainer *t) {
     const struct config *c = t->config;
+    if (c->model.pool == NET1D_POOL_ATTENTION)
+        return "model.pool attention reads more than they are";
     if (is_preview(t)) return NULL;
+    if (t->augments) return "augment.* or train.mixup change the records in each epoch";
     if (c->model.dropout > 0) return "model.dropout changes them in each step";
     if (c->model.drop_path > 0) return "model.drop_path changes them in each step";
     return NULL;
@@ -41,12 +44,12 @@ static bool keeps_valid(const struct trainer *t) {
     return t->has_valid && !is_preview(t);
 }
 
-static size_t source_bytes(const struct trainer *t, const struct source *s) {
-    return s->n * (size_t)net1d_features(&t->net.config) * sizeof(float);
+size_t probe_records(const struct trainer *t) {
+    return t->train.n + (keeps_valid(t) ? t->valid.n : 0);
 }
 
 size_t probe_bytes(const struct trainer *t) {
-    return source_bytes(t, &t->train) + (keeps_valid(t) ? source_bytes(t, &t->valid) : 0);
+    return probe_records(t) * (size_t)net1d_features(&t->net.config) * sizeof(float);
 }
 
 static enum ecg_status keep(void *context, size_t first, const struct batch *b, const float *logits,

@@ -15,7 +15,8 @@ struct trainer;
 /* Whether the run keeps embeddings (head.freeze with head.cache, or the preview of LP-FT). Else *why says why not, for the log; NULL: nobody asked
  * for it. t may be planned. */
 bool probe_keeps(const struct trainer *t, const char **why);
-/* Bytes of the embeddings, of both parts; of the preview, which validates nothing, of the training part. */
+/* How many embeddings: of both parts; of the preview, which validates nothing, of the training part. Their bytes. */
+size_t probe_records(const struct trainer *t);
 size_t probe_bytes(const struct trainer *t);
 /* Before the first step, with the weights in place: computes the embeddings into t->train and (no preview) t->valid where the run keeps
  * them, and logs that, or why not. A stop that is asked for meanwhile: ECG_ERR_STOPPED. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/mem.h"
+#include "train/run/head.h"
 
 /* ------------------------------------------------------------------ data */
 
@@ -76,28 +77,81 @@ static enum ecg_status check_alike(const struct source *a, const struct source *
     return ECG_OK;
 }
 
-static enum ecg_status take(struct trainer *t, const struct config *c, const struct leads *leads,
-                            bool targets, const struct names *columns) {
+/* ------------------------------------------------------------------ heads */
+
+static enum ecg_status add_head(struct trainer *t, const struct head_config *h) {
+    struct head head;
+    struct objective objective;
+    TRY(config_head(h, &head, &objective));
+    enum ecg_status status = heads_add(&t->heads, &head);
+    config_head_free(&head);
+    if (status == ECG_OK)
+        total_add_head(&t->total, &t->heads.v[t->heads.n - 1], &objective, h->weight);
+    return status;
+}
+
+/* What data.labels or data.targets name, or all columns of the kind that the loss reads. */
+static enum ecg_status add_data_head(struct trainer *t, const struct config *c,
+                                     const struct shard_schema *schema, const char *path) {
+    struct head_config h = config_only_head(c);
+    struct objective reads;
+    TRY(objective_init(&reads, (enum objective_kind)(c->loss.name - 1), NULL));
+    bool targets = reads.reads == OBJECTIVE_TARGETS ||
+                   (c->loss.name == OBJECTIVE_ORDINAL + 1 && c->loss.bins != NULL);
+    struct conf_strings *to = targets ? &h.targets : &h.labels;
+    const struct names *all = targets ? &schema->targets : &schema->labels;
+    *to = targets ? c->data.targets : c->data.labels;
+    if (to->n == 0) *to = (struct conf_strings){all->v, (size_t)all->n};
+    if (to->n == 0)
+        return ecg_fail(ECG_ERR_CONFIG, "data.train: %s holds no %s", path,
+                        targets ? "targets" : "labels");
+    h.name = targets ? "targets" : "labels";
+    return add_head(t, &h);
+}
+
+static enum ecg_status make_heads(struct trainer *t, const struct config *c,
+                                  const struct shard_schema *schema, const char *path) {
+    if (!config_names_heads(c)) return add_data_head(t, c, schema, path);
+    if (c->n_heads == 0) {
+        struct head_config only = config_only_head(c);
+        return add_head(t, &only);
+    }
+    for (int i = 0; i < c->n_heads; i++) TRY(add_head(t, &c->head_list[i]));
+    return ECG_OK;
+}
+
+/* What the training part knows of the columns, and what follows for the losses. */
+static enum ecg_status check_columns(struct trainer *t, const struct config *c) {
+    struct source_counts counts;
+    TRY(source_count(&t->train, &counts));
+    /* Columns that nobody named are what the data set happens to have. */
+    bool named = config_names_heads(c) || c->data.labels.n > 0;
+    enum ecg_status status =
+        source_check_counts(&t->train, &counts, !named || c->data.allow_absent, "data.train");
+    if (status == ECG_OK) status = head_weigh(t, &counts);
+    source_counts_free(&counts);
+    return status == ECG_OK ? source_check_times(&t->train, &t->heads, "data.train") : status;
+}
+
+static enum ecg_status take(struct trainer *t, const struct config *c, const struct leads *leads) {
+    TRY(make_heads(t, c, &t->train.data->schema, t->train.data->path));
     TRY(source_take_leads(&t->train, leads, "data.train"));
-    TRY(source_take_columns(&t->train, targets, columns, "data.train"));
+    TRY(source_take_heads(&t->train, &t->heads, "data.train"));
     TRY(check_length(&t->train, c->model.length, "data.train"));
-    TRY(source_check_known(&t->train, "data.train"));
+    TRY(check_columns(t, c));
     TRY(check_test(t, c));
     if (!t->has_valid) return ECG_OK;
-    /* By name from the training part, whose "all columns" decides. */
-    struct names same;
-    TRY(source_column_names(&t->train, &same));
-    enum ecg_status status = source_take_columns(&t->valid, targets, &same, "data.valid");
-    names_free(&same);
-    if (status == ECG_OK) status = source_take_leads(&t->valid, leads, "data.valid");
-    if (status == ECG_OK) status = check_length(&t->valid, c->model.length, "data.valid");
-    if (status == ECG_OK) status = check_alike(&t->train, &t->valid);
-    return status == ECG_OK ? check_patients(&t->train, &t->valid, "data.valid") : status;
+    TRY(source_take_heads(&t->valid, &t->heads, "data.valid"));
+    TRY(source_take_leads(&t->valid, leads, "data.valid"));
+    TRY(check_length(&t->valid, c->model.length, "data.valid"));
+    TRY(check_alike(&t->train, &t->valid));
+    TRY(source_check_times(&t->valid, &t->heads, "data.valid"));
+    return check_patients(&t->train, &t->valid, "data.valid");
 }
 
 /* ------------------------------------------------------------------ resolving model.* */
 
-static enum ecg_status config_leads(const struct config *c, struct leads *leads) {
+enum ecg_status setup_leads(const struct config *c, struct leads *leads) {
     memset(leads, 0, sizeof(*leads));
     if (c->model.in_leads.n > LEADS_MAX)
         return ecg_fail(ECG_ERR_CONFIG, "model.in_leads: more than %d leads", LEADS_MAX);
@@ -134,7 +188,24 @@ static enum ecg_status set_ints(struct conf_ints *to, const int *v, int n) {
     return ECG_OK;
 }
 
-/* Fine-tuning: the weights' shape replaces model.*; dropout and drop_path stay the config's. */
+static enum ecg_status other_leads(const struct network *g, const struct leads *wanted) {
+    struct leads have;
+    char *names = NULL, *wanted_names = NULL;
+    TRY(network_leads(g, &have));
+    enum ecg_status status = leads_format(&have, &names);
+    if (status == ECG_OK) status = leads_format(wanted, &wanted_names);
+    if (status == ECG_OK)
+        status = ecg_fail(
+            ECG_ERR_CONFIG,
+            "%s: the network has %d leads (%s) and model.in_leads names %d (%s): finetune.leads, "
+            "sum or select, says what to make of its weights",
+            g->path, have.n, names, wanted->n, wanted_names);
+    free(names);
+    free(wanted_names);
+    return status;
+}
+
+/* Fine-tuning: the weights' shape replaces model.*; dropout, drop_path and, the head being new, pool stay the config's. */
 static enum ecg_status adopt_model(struct config *c, const struct network *g,
                                    const struct leads *wanted, struct leads *leads) {
     const struct net1d_config *m = &g->model;
@@ -142,9 +213,7 @@ static enum ecg_status adopt_model(struct config *c, const struct network *g,
         *leads = *wanted;
     else
         TRY(network_leads(g, leads));
-    if (leads->n != m->n_leads)
-        return ecg_fail(ECG_ERR_CONFIG, "%s: the network has %d leads and model.in_leads names %d",
-                        g->path, m->n_leads, leads->n);
+    if (leads->n != m->n_leads) return other_leads(g, leads);
     c->model.base_filters = m->base_filters;
     c->model.kernel_size = m->kernel_size;
     c->model.stride = m->stride;
@@ -157,42 +226,32 @@ static enum ecg_status adopt_model(struct config *c, const struct network *g,
 
 /* ------------------------------------------------------------------ the two kinds of run */
 
-static enum ecg_status head_columns(const struct config *c, bool *targets, struct names *columns) {
-    if (c->head.labels.n == 0 && c->head.targets.n == 0)
-        return ecg_fail(ECG_ERR_CONFIG,
-                        "head.labels or head.targets must say what the new head predicts: "
-                        "--set head.labels=[A, B]");
-    *targets = c->head.targets.n > 0;
-    const struct conf_strings *wanted = *targets ? &c->head.targets : &c->head.labels;
-    *columns = (struct names){(int)wanted->n, wanted->v};
-    return ECG_OK;
-}
-
 enum ecg_status setup_pretrain(struct trainer *t, struct config *c, struct leads *leads) {
-    TRY(config_leads(c, leads));
+    TRY(setup_leads(c, leads));
     if (leads->n == 0) *leads = leads_standard12;
     TRY(open_sources(t, c));
     if (c->model.length == 0) c->model.length = t->train.data->schema.length;
     TRY(set_leads(c, leads));
-    TRY(config_objective(c, &t->objective));
-    bool targets = t->objective.reads == OBJECTIVE_TARGETS;
-    const struct conf_strings *wanted = targets ? &c->data.targets : &c->data.labels;
-    struct names columns = {(int)wanted->n, wanted->v};
-    return take(t, c, leads, targets, &columns);
+    return take(t, c, leads);
+}
+
+static enum ecg_status check_named(const struct config *c) {
+    if (config_names_heads(c)) return ECG_OK;
+    return ecg_fail(ECG_ERR_CONFIG,
+                    "head.labels or head.targets (or head.event with head.time, or heads) must say "
+                    "what is predicted: --set head.labels=[A, B]");
 }
 
 enum ecg_status setup_finetune(struct trainer *t, struct config *c, const struct network *g,
                                struct leads *leads) {
     struct leads wanted;
-    struct names columns;
-    bool targets = false;
-    TRY(head_columns(c, &targets, &columns));
-    TRY(config_leads(c, &wanted));
+    TRY(check_named(c));
+    TRY(setup_leads(c, &wanted));
     TRY(adopt_model(c, g, &wanted, leads));
     TRY(open_sources(t, c));
     if (c->model.length == 0) c->model.length = t->train.data->schema.length;
     TRY(set_leads(c, leads));
-    return take(t, c, leads, targets, &columns);
+    return take(t, c, leads);
 }
 
 enum ecg_status setup_device(struct trainer *t, const struct config *c) {
@@ -205,11 +264,11 @@ enum ecg_status setup_device(struct trainer *t, const struct config *c) {
 
 enum ecg_status setup_outputs(struct trainer *t, const struct leads *leads) {
     struct weights_meta *meta = &t->meta;
-    meta->is_targets = t->train.targets;
+    TRY(heads_copy(&meta->heads, &t->heads));
     TRY(MEM_NEW(&meta->leads.v, (size_t)leads->n));
     for (; meta->leads.n < leads->n; meta->leads.n++)
         TRY(mem_strdup(&meta->leads.v[meta->leads.n], leads->name[meta->leads.n]));
-    TRY(source_column_names(&t->train, &meta->outputs));
+    TRY(heads_output_names(&t->heads, &meta->outputs));
     meta->sampling_rate = t->train.data->schema.sampling_rate;
     TRY(mem_strdup(&meta->preset, t->train.data->schema.preprocessing));
     TRY(mem_strdup(&meta->normalize,
@@ -222,33 +281,42 @@ enum ecg_status setup_outputs(struct trainer *t, const struct leads *leads) {
 enum ecg_status setup_model(const struct trainer *t, const struct config *c, bool head_only,
                             struct net1d_config *model, int *micro_batch) {
     *micro_batch = (int)((c->train.batch_size + c->train.accumulate - 1) / c->train.accumulate);
-    TRY(config_model(c, t->train.n_leads, (int)c->model.length, t->train.n_columns, model));
+    TRY(config_model(c, t->train.n_leads, (int)c->model.length, t->heads.n_outputs, model));
     model->head_only = head_only;
     return ECG_OK;
 }
 
 /* ------------------------------------------------------------------ without the data */
 
-/* A data set as the config describes it: of these leads and columns, and no shard. */
+static enum ecg_status append(struct names *to, const struct names *from) {
+    for (int i = 0; i < from->n; i++) {
+        TRY(mem_strdup(&to->v[to->n], from->v[i]));
+        to->n++;
+    }
+    return ECG_OK;
+}
+
+/* A data set of these leads and of the heads' columns, and no shard. */
 static enum ecg_status imagine_source(struct source *s, const struct config *c,
-                                      const struct leads *leads, bool targets,
-                                      const struct conf_strings *columns) {
-    struct names *names;
+                                      const struct leads *leads, const struct heads *heads) {
     memset(s, 0, sizeof(*s));
     TRY(MEM_NEW(&s->data, 1));
     struct shard_schema *schema = &s->data->schema;
     schema->length = (int)c->model.length;
     schema->leads = *leads;
     strcpy(schema->preprocessing, "none");
-    names = targets ? &schema->targets : &schema->labels;
-    s->n_columns = columns->n > 0 ? (int)columns->n : 1;
-    TRY(MEM_NEW(&names->v, (size_t)s->n_columns));
-    TRY(MEM_NEW(&s->columns, (size_t)s->n_columns));
-    for (; names->n < s->n_columns; names->n++) {
-        TRY(mem_strdup(&names->v[names->n], columns->n > 0 ? columns->v[names->n] : "output"));
-        s->columns[names->n] = names->n;
+    size_t n_labels = 0, n_targets = 0;
+    for (int i = 0; i < heads->n; i++) {
+        n_labels += (size_t)heads->v[i].labels.n;
+        n_targets += (size_t)heads->v[i].targets.n;
     }
-    s->targets = targets;
+    TRY(MEM_NEW(&schema->labels.v, n_labels));
+    TRY(MEM_NEW(&schema->targets.v, n_targets));
+    for (int i = 0; i < heads->n; i++) {
+        TRY(append(&schema->labels, &heads->v[i].labels));
+        TRY(append(&schema->targets, &heads->v[i].targets));
+    }
+    TRY(source_take_heads(s, heads, "data"));
     s->n = SETUP_IMAGINED_BATCHES * (size_t)c->train.batch_size;
     return source_take_leads(s, leads, "data");
 }
@@ -256,19 +324,18 @@ static enum ecg_status imagine_source(struct source *s, const struct config *c,
 enum ecg_status setup_imagined(struct trainer *t, struct config *c, const struct network *g,
                                struct leads *leads) {
     struct leads wanted;
-    TRY(config_leads(c, &wanted));
+    char *output = "output";
+    const struct shard_schema one = {.labels = {1, &output}, .targets = {1, &output}};
+    TRY(setup_leads(c, &wanted));
     *leads = wanted.n > 0 ? wanted : leads_standard12;
     if (g != NULL) TRY(adopt_model(c, g, &wanted, leads));
     if (c->model.length == 0)
         return ecg_fail(ECG_ERR_CONFIG,
                         "model.length is 0, the data's, and data.train is not there: --set "
                         "model.length=5000");
-    TRY(config_objective(c, &t->objective));
-    bool targets = t->objective.reads == OBJECTIVE_TARGETS;
-    const struct conf_strings *columns = targets ? &c->data.targets : &c->data.labels;
-    if (c->head.labels.n > 0) columns = &c->head.labels;
-    if (c->head.targets.n > 0) columns = &c->head.targets;
-    TRY(imagine_source(&t->train, c, leads, targets, columns));
+    if (g != NULL) TRY(check_named(c));
+    TRY(make_heads(t, c, &one, "data.train"));
+    TRY(imagine_source(&t->train, c, leads, &t->heads));
     t->has_valid = c->data.valid != NULL;
-    return t->has_valid ? imagine_source(&t->valid, c, leads, targets, columns) : ECG_OK;
+    return t->has_valid ? imagine_source(&t->valid, c, leads, &t->heads) : ECG_OK;
 }

@@ -23,6 +23,8 @@ enum ecg_status setup_finetune(struct trainer *t, struct config *c, const struct
 enum ecg_status setup_imagined(struct trainer *t, struct config *c, const struct network *g,
                                struct leads *leads);
 
+/* model.in_leads, n = 0 when it is null. */
+enum ecg_status setup_leads(const struct config *c, struct leads *leads);
 /* Opens train.device, with what kernels.* asks of it. */
 enum ecg_status setup_device(struct trainer *t, const struct config *c);
 /* The network's shape, and how many records it takes at once. */

@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/mem.h"
+#include "train/run/ema.h"
 #include "train/run/trainer.h"
 
 #define STATE_MAX_BYTES ((size_t)1 << 20)
@@ -71,25 +72,33 @@ static enum ecg_status fetch_moments(void *context, const struct safetensors_out
     return trainer->ops->download(trainer->dev, to, (const char *)t->data + from, n);
 }
 
-/* One flat array each, in the parameters' own layout. */
-static size_t moments_rows(const struct optim *o, struct safetensors_out rows[2]) {
+#define WEIGHTS_ROW                                                                                \
+    "weights" /* of a run with an average, which is what model.safetensors then holds */
+
+/* One flat array each, in the parameters' own layout. While it is saved, the average is in its place in the network. */
+static size_t moments_rows(const struct trainer *t, struct safetensors_out rows[3]) {
+    const struct optim *o = &t->optim;
     const int64_t n = (int64_t)o->n;
+    size_t m = (size_t)optim_moments(o);
     rows[0] = (struct safetensors_out){
         .name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->m};
     rows[1] = (struct safetensors_out){
         .name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->v};
-    return (size_t)optim_moments(o);
+    if (ema_bytes(t) > 0)
+        rows[m++] = (struct safetensors_out){
+            .name = WEIGHTS_ROW, .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = t->average};
+    return m;
 }
 
 static enum ecg_status save_moments(struct trainer *t, const char *path) {
-    struct safetensors_out rows[2];
-    size_t n = moments_rows(&t->optim, rows);
+    struct safetensors_out rows[3];
+    size_t n = moments_rows(t, rows);
     return safetensors_write_from(path, rows, n, NULL, NULL, 0, fetch_moments, t);
 }
 
 enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes) {
-    struct safetensors_out rows[2];
-    size_t n = moments_rows(&t->optim, rows);
+    struct safetensors_out rows[3];
+    size_t n = moments_rows(t, rows);
     return safetensors_size(rows, n, NULL, NULL, 0, bytes);
 }
 
@@ -122,7 +131,9 @@ enum ecg_status trainer_save(struct trainer *t, bool is_best) {
     enum ecg_status status;
     TRY_OUT(t->ops->sync(t->dev));
     TRY_OUT(folder_begin(&f, t->run, t->at.step));
+    TRY_OUT(ema_swap(t));
     TRY_OUT(save_files(t, f.temporary));
+    TRY_OUT(ema_swap(t));
     TRY_OUT(folder_commit(&f, is_best));
     TRY_OUT(trainer_prune(t));
 out:
@@ -227,6 +238,8 @@ static enum ecg_status load_moments(struct trainer *t, const char *path) {
     TRY(safetensors_open(&s, path));
     enum ecg_status status = load_moment(t, &s, "optim.m", t->optim.m);
     if (status == ECG_OK && t->optim.v != NULL) status = load_moment(t, &s, "optim.v", t->optim.v);
+    if (status == ECG_OK && t->average != NULL)
+        status = load_moment(t, &s, WEIGHTS_ROW, t->average);
     safetensors_close(&s);
     return status;
 }
@@ -248,6 +261,7 @@ enum ecg_status trainer_load_last(struct trainer *t, bool *found) {
     TRY_OUT(with_file(t, dir, "state.json", load_position));
     TRY_OUT(with_file(t, dir, "model.safetensors", load_weights));
     TRY_OUT(with_file(t, dir, "state.safetensors", load_moments));
+    TRY_OUT(ema_swap(t));
     *found = true;
 out:
     free(dir);

@@ -13,7 +13,10 @@
 
 #include "core/log.h"
 #include "core/mem.h"
+#include "train/run/balance.h"
+#include "train/run/ema.h"
 #include "train/run/probe.h"
+#include "train/run/step.h"
 #include "train/run/validation.h"
 
 static volatile sig_atomic_t stop_requested;
@@ -38,14 +41,27 @@ static void plan_length(struct trainer *t) {
     t->total_steps = by_epochs < by_steps ? by_epochs : by_steps;
 }
 
-/* finetune.unfreeze_epochs, where it counts. */
-static bool unfreezes(const struct trainer *t) {
-    return t->is_finetune && t->config->finetune.unfreeze_epochs > 0;
+/* What is done to training records; what z-scoring would undo is an error. */
+static enum ecg_status prepare_augment(struct trainer *t) {
+    const struct config *c = t->config;
+    struct augment_options o;
+    TRY(config_augment(c, &o));
+    t->augments = augment_any(&o);
+    bool by_lead = c->data.normalize == OPS_NORM_LEAD ||
+                   (c->data.normalize == OPS_NORM_RECORD && t->train.n_leads == 1);
+    if ((o.ops >> AUGMENT_SCALING & 1) && by_lead)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "augment.ops: scaling gives each lead a factor, which z-scoring "
+                        "of each lead takes away again: leave it out");
+    return augment_init(&t->augment, &o, &t->train.data->schema, t->train.lead, t->train.n_leads);
 }
 
-/* Whether batch norm stays as it is though the rest is trained. */
-static bool freezes_norm(const struct trainer *t) {
-    return t->is_finetune && t->config->finetune.freeze_norm && !t->config->head.freeze;
+/* Draws of data.balance: needs the records themselves. */
+static enum ecg_status prepare_balance(struct trainer *t) {
+    const struct source *s = &t->train;
+    if (!t->config->data.balance) return ECG_OK;
+    TRY(MEM_NEW(&t->weight, s->n));
+    return balance_weights(s->data, s->index, s->n, s->labels, s->n_labels, t->weight);
 }
 
 /* make_optim: with the moments, or without. */
@@ -55,7 +71,7 @@ static enum ecg_status prepare(struct trainer *t,
                                                              struct net1d *)) {
     const struct config *c = t->config;
     plan_length(t);
-    TRY(config_objective(c, &t->objective));
+    TRY(prepare_augment(t));
     struct optim_config optim = {.kind = (enum optim_kind)c->optim.name,
                                  .weight_decay = c->optim.weight_decay,
                                  .beta2 = c->optim.beta2,
@@ -64,11 +80,10 @@ static enum ecg_status prepare(struct trainer *t,
     bool by_stage;
     TRY(config_stage_factors(c, t->net.config.n_stages, t->layer_factors, &by_stage));
     if (by_stage) optim.layer_factors = t->layer_factors;
-    optim.by_layer = unfreezes(t);
-    if (freezes_norm(t)) net1d_freeze_below(&t->net, 0, true);
+    optim.by_layer = step_unfreezes(t);
+    if (step_freezes_norm(t)) net1d_freeze_below(&t->net, 0, true);
     TRY(make_optim(&t->optim, &optim, &t->net));
-    if (unfreezes(t)) optim_close(&t->optim);
-    bool by_labels = t->objective.reads == OBJECTIVE_LABELS;
+    if (step_unfreezes(t)) optim_close(&t->optim);
     t->schedule =
         (struct schedule){.kind = (enum schedule_kind)c->schedule.name,
                           .total_steps = t->total_steps,
@@ -80,7 +95,7 @@ static enum ecg_status prepare(struct trainer *t,
                           .warmup = c->schedule.warmup,
                           .min_lr = c->schedule.min_lr,
                           .patience = c->schedule.patience,
-                          .maximize = by_labels};
+                          .maximize = trainer_by_auroc(t)};
     TRY(schedule_check(&t->schedule));
     schedule_start(&t->at.schedule);
     if (t->schedule.kind == SCHEDULE_PLATEAU && !t->has_valid)
@@ -95,7 +110,10 @@ enum ecg_status trainer_plan(struct trainer *t) {
 }
 
 enum ecg_status trainer_prepare(struct trainer *t) {
-    return prepare(t, optim_create);
+    TRY(prepare(t, optim_create));
+    TRY(prepare_balance(t));
+    TRY(step_prepare(t));
+    return ema_create(t);
 }
 
 void trainer_free(struct trainer *t) {
@@ -103,74 +121,25 @@ void trainer_free(struct trainer *t) {
     feed_free(&t->feed);
     optim_free(&t->optim);
     if (t->ops != NULL) t->ops->free(t->dev, t->column_scale);
+    free(t->exchange.logits);
+    free(t->exchange.dlogits);
+    free(t->exchange.all);
+    total_free(&t->total);
+    heads_free(&t->heads);
+    if (t->ops != NULL) t->ops->free(t->dev, t->average);
     net1d_free(&t->net);
     weights_meta_free(&t->meta);
+    free(t->weight);
     source_close(&t->train);
     source_close(&t->valid);
     if (t->ops != NULL) t->ops->close(t->dev);
     memset(t, 0, sizeof(*t));
 }
 
-/* Records of the micro-batch that begins at `first`. */
-static int micro_batch(const struct trainer *t, const struct batch *b, int first) {
-    return b->B - first < t->net.max_batch ? b->B - first : t->net.max_batch;
-}
-
-/* The lowest layer that is trained in this epoch. */
-static int lowest_layer(const struct trainer *t, uint32_t epoch) {
-    int head = net1d_head_layer(&t->net.config);
-    if (t->is_preview) return head;
-    if (!unfreezes(t)) return 0;
-    int64_t opened = epoch / t->config->finetune.unfreeze_epochs;
-    return opened < head ? head - (int)opened : 0;
-}
-
-/* Freezes what is not trained in this epoch, in the network and in the optimiser. */
-static void open_layers(struct trainer *t, uint32_t epoch) {
-    if (t->net.config.head_only) return;
-    int lowest = lowest_layer(t, epoch);
-    if (unfreezes(t) && !t->is_preview && lowest < t->optim.lowest)
-        log_info("epoch %lld: %s trained from here on", (long long)epoch + 1,
-                 lowest > 0 ? "one more stage is" : "all is");
-    net1d_freeze_below(&t->net, lowest, freezes_norm(t));
-    optim_open(&t->optim, lowest);
-}
-
-/* What the passes of a step are like. */
-static struct net1d_pass step_pass(const struct trainer *t) {
-    const struct config *c = t->config;
-    return (struct net1d_pass){.train = !t->is_preview,
-                               .frozen_norm = c->head.freeze || t->is_preview || freezes_norm(t),
-                               .frozen_below = t->optim.lowest,
-                               .seed = (uint64_t)c->train.seed,
-                               .step = (uint32_t)t->at.step};
-}
-
-/* Forward and backward of a whole batch, whose first micro-batch is uploaded; *known are its known entries. The loss comes to
- * t->loss_sum with the next sync. */
-static enum ecg_status run_batch(struct trainer *t, const struct batch *b, size_t *known) {
-    const struct ops *ops = t->ops;
-    const struct config *c = t->config;
-    struct net1d *net = &t->net;
-    int n_outputs = net->config.n_outputs;
-    *known = objective_known(&t->objective, b->B, n_outputs, b->labels, b->targets);
-    double inv_known = *known > 0 ? 1.0 / (double)*known : 0.0;
-    t->loss_sum = 0;
-    TRY(optim_zero_grad(&t->optim));
-    for (int first = 0; first < b->B; first += net->max_batch) {
-        int n = micro_batch(t, b, first);
-        struct net1d_pass pass = step_pass(t);
-        pass.sample0 = (uint64_t)first;
-        pass.same_weights = first > 0 || c->head.freeze;
-        if (first > 0) TRY(feed_upload(&t->feed, b, first, n));
-        TRY(feed_enter(&t->feed, n));
-        pass.features = t->feed.features;
-        TRY(net1d_forward(net, n, &pass));
-        TRY(objective_add(&t->objective, ops, t->dev, n, n_outputs, net->logits, t->feed.labels,
-                          t->feed.targets, t->column_scale, inv_known, &t->loss_sum, net->dlogits));
-        TRY(net1d_backward(net, n, &pass));
-    }
-    return ECG_OK;
+bool trainer_by_auroc(const struct trainer *t) {
+    for (int i = 0; i < t->heads.n; i++)
+        if (t->heads.v[i].kind > HEAD_ORDINAL) return false;
+    return true;
 }
 
 /* Thresholds belong to the weights that they were chosen with. */
@@ -189,18 +158,20 @@ static struct optim_rates step_rates(const struct trainer *t) {
 }
 
 /* The end of a step: waits for its loss and gradients; a batch without a known entry counts as a step and updates nothing. */
-static enum ecg_status finish_step(struct trainer *t, size_t known, struct journal_train *line) {
+static enum ecg_status finish_step(struct trainer *t, const double *known, bool any,
+                                   struct journal_train *line) {
     const struct config *c = t->config;
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
-    line->loss = known > 0 ? t->loss_sum / (double)known : NAN;
-    if (known > 0 && !(isfinite(line->loss) && isfinite(line->grad_norm)))
+    line->loss = total_value(&t->total, known, t->loss_sum);
+    if (any && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
             ECG_ERR_FAIL,
             "step %lld: loss %g, gradient norm %g: training has diverged; lower optim.lr or set "
             "train.clip_norm (checkpoints/last is from before)",
             (long long)t->at.step + 1, line->loss, line->grad_norm);
     struct optim_rates rates = step_rates(t);
-    if (known > 0) TRY(optim_step(&t->optim, &rates));
+    if (any) TRY(optim_step(&t->optim, &rates));
+    if (any && !t->is_preview) TRY(ema_update(t));
     t->at.step++;
     line->step = t->at.step;
     line->lr = rates.lr;
@@ -209,7 +180,7 @@ static enum ecg_status finish_step(struct trainer *t, size_t known, struct journ
 
 /* Follows `best`: highest macro AUROC, else lowest loss. Returns whether this validation is the best so far. */
 static bool note_progress(struct trainer *t, const struct validation *v) {
-    bool by_auroc = !isnan(v->macro_auroc);
+    bool by_auroc = trainer_by_auroc(t) && !isnan(v->macro_auroc);
     double metric = by_auroc ? v->macro_auroc : -v->loss;
     bool better = !isnan(metric) && (!t->at.has_best || metric > t->at.best);
     if (better) {
@@ -227,7 +198,9 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
 
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
+    TRY(ema_swap(t));
     TRY(validation_run(t, &v));
+    TRY(ema_swap(t));
     *is_best = note_progress(t, &v);
     struct journal_valid line = {t->at.step, epoch, v.loss, v.macro_auroc};
     if (isnan(v.macro_auroc))
@@ -269,8 +242,7 @@ static void show_progress(struct trainer *t, struct progress *p, const struct jo
     int64_t epochs = ceil_div(t->total_steps, t->steps_per_epoch);
     int n = snprintf(text, sizeof(text), "epoch %lld/%lld  loss %.4f  %.0f ECG/s",
                      (long long)line->epoch + 1, (long long)epochs, *smooth, *rate);
-    if (t->at.has_best && t->objective.reads == OBJECTIVE_LABELS && n > 0 &&
-        (size_t)n < sizeof(text))
+    if (t->at.has_best && trainer_by_auroc(t) && n > 0 && (size_t)n < sizeof(text))
         snprintf(text + n, sizeof(text) - (size_t)n, "  best AUROC %.4f", t->at.best);
     progress_update(p, (double)t->at.step, (double)t->total_steps, text);
 }
@@ -280,6 +252,8 @@ struct loader_options trainer_loader(const struct trainer *t) {
     struct loader_options o =
         source_loader(&t->train, (int)c->train.batch_size, (int)c->data.workers);
     o.shuffle = c->data.shuffle;
+    o.weight = t->weight;
+    o.augment = t->augments && !t->is_preview ? &t->augment : NULL;
     o.seed = (uint64_t)c->train.seed;
     o.epoch = t->at.epoch;
     o.first_batch = t->at.batch;
@@ -297,7 +271,7 @@ struct next_batch {
 /* Takes a batch and uploads its first micro-batch, beside the step under way. */
 static enum ecg_status take_batch(struct trainer *t, struct loader *loader, struct batch **b) {
     TRY(loader_next(loader, b));
-    return feed_upload(&t->feed, *b, 0, micro_batch(t, *b, 0));
+    return feed_upload(&t->feed, *b, 0, step_micro_batch(t, *b, 0));
 }
 
 static void take_next(struct trainer *t, struct loader *loader, struct next_batch *next) {
@@ -310,13 +284,14 @@ static void take_next(struct trainer *t, struct loader *loader, struct next_batc
 static enum ecg_status run_step(struct trainer *t, struct loader *loader, const struct batch *b,
                                 struct next_batch *next, struct journal_train *line) {
     double start = log_clock();
-    size_t known;
+    double known[HEADS_MAX];
+    bool any;
     trainer_forget_thresholds(t);
-    open_layers(t, b->epoch);
-    TRY(run_batch(t, b, &known));
+    step_open_layers(t, b->epoch);
+    TRY(step_batch(t, b, known, &any));
     if (t->at.step + 1 < t->total_steps) take_next(t, loader, next);
     line->epoch = b->epoch;
-    TRY(finish_step(t, known, line));
+    TRY(finish_step(t, known, any, line));
     line->ecg_per_s = b->B / (log_clock() - start + 1e-9);
     return ECG_OK;
 }
@@ -342,7 +317,7 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
 /* Embeddings where they are kept, and the way from the training part into the network. */
 static enum ecg_status open_data(struct trainer *t, struct loader **loader) {
     TRY(probe_prepare(t));
-    struct feed_format format = source_format(&t->train);
+    struct feed_format format = source_format(&t->train, step_loss_on_device(t));
     struct loader_options options = trainer_loader(t);
     TRY(feed_create(&t->feed, &t->net, &format, (enum ops_normalize)t->config->data.normalize));
     return loader_open(loader, t->train.data, &options);
@@ -354,13 +329,14 @@ static enum ecg_status preview_epoch(struct trainer *t, struct loader *loader, i
     int64_t n = 0;
     struct batch *b;
     do {
-        size_t known;
+        double known[HEADS_MAX];
+        bool any;
         struct journal_train line = {0};
         TRY(take_batch(t, loader, &b));
-        TRY(run_batch(t, b, &known));
-        TRY(finish_step(t, known, &line));
-        if (known > 0) n++;
-        if (known > 0) sum += line.loss;
+        TRY(step_batch(t, b, known, &any));
+        TRY(finish_step(t, known, any, &line));
+        if (any) n++;
+        if (any) sum += line.loss;
         if (trainer_stop_requested())
             return ecg_fail(ECG_ERR_STOPPED,
                             "stopped before the first step: run again with --resume");
@@ -376,7 +352,7 @@ enum ecg_status trainer_preview(struct trainer *t) {
     struct loader *loader = NULL;
     enum ecg_status status;
     t->is_preview = true;
-    open_layers(t, 0);
+    step_open_layers(t, 0);
     TRY_OUT(open_data(t, &loader));
     for (int64_t i = 0; i < t->config->finetune.probe_epochs; i++)
         TRY_OUT(preview_epoch(t, loader, i));
@@ -387,7 +363,7 @@ out:
     t->is_preview = false;
     t->at = at;
     if (status == ECG_OK) status = optim_reset(&t->optim);
-    if (unfreezes(t)) optim_close(&t->optim);
+    if (step_unfreezes(t)) optim_close(&t->optim);
     return status;
 }
 

@@ -9,7 +9,7 @@
 #include "core/status.h"
 #include "train/model/net1d.h"
 #include "train/model/weights.h"
-#include "train/objective/objective.h"
+#include "train/objective/total.h"
 #include "train/optim/optim.h"
 #include "train/optim/schedule.h"
 #include "train/run/config.h"
@@ -30,6 +30,12 @@ struct trainer_position {
     bool finished;
 };
 
+/* Host memory for logits on their way to the loss, and their gradients back. */
+struct exchange {
+    float *logits, *dlogits; /* (max_batch, n_outputs) */
+    float *all;              /* (batch, n_outputs): a joint loss' logits of all micro-batches; NULL: of one */
+};
+
 struct trainer {
     const struct config *config;
     const char *run; /* RUN, exists */
@@ -38,23 +44,29 @@ struct trainer {
     struct ops_dev *dev;
     struct source train, valid;
     bool has_valid;
+    struct augment augment; /* of the training part, where `augments` */
+    bool augments;
+    double *weight; /* (train.n) of data.balance, else NULL */
     size_t n_test; /* records of data.test, which is read after the training; 0: none */
     struct net1d net;
     struct weights_meta meta; /* what goes with the weights into a checkpoint */
-    struct objective objective;
+    struct heads heads;
+    struct total total; /* of these heads */
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
+    struct exchange exchange; /* where the device leaves the loss to the host */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
+    float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
     bool is_preview; /* trainer_preview is running */
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;
     struct trainer_position at;
     struct feed feed; /* of trainer_run */
-    double loss_sum; /* of the step under way */
+    double loss_sum[HEADS_MAX]; /* of the step under way */
     struct journal journal;
 };
 
-/* Everything but run, config, sources, net, meta and column_scale is made here: objective, optimiser, schedule. */
+/* Everything but run, config, sources, heads, total, net, meta and column_scale is made here: optimiser, schedule, feed. */
 enum ecg_status trainer_prepare(struct trainer *t);
 /* The same for a planned network (net1d_plan): without moments. */
 enum ecg_status trainer_plan(struct trainer *t);
@@ -71,6 +83,9 @@ void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 /* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
 void trainer_request_stop(void);
 bool trainer_stop_requested(void);
+
+/* Every head predicts labels or classes: `best` and plateau follow the macro AUROC. */
+bool trainer_by_auroc(const struct trainer *t);
 
 /* Sets t->meta.thresholds to NaN: none. */
 void trainer_forget_thresholds(struct trainer *t);

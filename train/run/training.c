@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "train/run/ema.h"
 #include "train/run/evaluate.h"
 #include "train/run/head.h"
 #include "train/run/rundir.h"
 #include "train/run/setup.h"
+#include "train/run/stem.h"
 
 /* ------------------------------------------------------------------ network */
 
@@ -54,6 +56,7 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
     if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
+    if (!found) TRY(ema_start(t));
     TRY(journal_open(&t->journal, o->out, found ? t->at.step : -1));
     return trainer_run(t);
 }
@@ -80,6 +83,8 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     TRY_OUT(setup_outputs(&t, &leads));
     TRY_OUT(load_initial(&t, &c));
     TRY_OUT(trainer_prepare(&t));
+    if (config_names_heads(&c))
+        TRY_OUT(c.init.weights != NULL ? head_measure_targets(&t) : head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
@@ -100,6 +105,7 @@ enum ecg_status finetune_run(const struct training_options *o) {
     TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
     TRY_OUT(rundir_check(o->out, o->resume));
     TRY_OUT(network_read(&g, o->weights));
+    TRY_OUT(stem_adapt(&g, &c));
     TRY_OUT(setup_finetune(&t, &c, &g, &leads));
     network_warn_preset(&g, t.train.data->schema.preprocessing, t.train.data->path);
     TRY_OUT(make_network(&t, &c, c.head.freeze));
@@ -111,7 +117,7 @@ enum ecg_status finetune_run(const struct training_options *o) {
     network_free(&g); /* its pages count as this program's memory as long as they are mapped */
     TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, loads_backbone(&c)));
     TRY_OUT(trainer_prepare(&t));
-    if (t.train.targets) TRY_OUT(head_fit_targets(&t));
+    TRY_OUT(head_fit_targets(&t));
     TRY_OUT(rundir_lock(o->out, &lock));
     TRY_OUT(train(&t, o));
 out:
