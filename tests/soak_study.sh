@@ -37,8 +37,8 @@ import "$tmp/statements" "scp: [$codes]"
 import "$tmp/tasks" "superclass: [NORM, MI, STTC, CD, HYP], sex: [female]"
 start=$SECONDS
 "$einthoven" -q pretrain configs/ptbxl_superclass.yaml --set data.train="{path: $tmp/statements, fold: 1-8}" \
-    --set data.valid=null --set train.epochs=30 --set optim.lr=2e-3 --set model.dropout=0.2 --set model.drop_path=0.1 \
-    --out "$tmp/pretrained"
+    --set data.valid=null --set train.epochs=40 --set optim.lr=3e-3 --set optim.weight_decay=5e-2 \
+    --set model.dropout=0.4 --set model.drop_path=0.2 --out "$tmp/pretrained"
 
 study() { # NAME LABELS
     "$einthoven" -q study configs/ptbxl_study.yaml --weights "$tmp/pretrained" --out "$tmp/$1" --fractions 0.1 --seeds 5 \
