@@ -6,7 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . tests/support/shell.inc
 . tests/support/slurm.inc
-ranks=$(realpath "${EINTHOVEN_TESTS:?is set by scripts/run_tests.sh}/test_comm")
+: "${EINTHOVEN_TESTS:?is set by scripts/run_tests.sh}"
+ranks=$(realpath "$EINTHOVEN_TESTS/test_comm")
 export EINTHOVEN_MPI_LIB=$PWD/build/libeinthoven_mpi.so
 export OMPI_MCA_btl=self,tcp # two nodes that share one machine's memory
 
