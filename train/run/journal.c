@@ -79,6 +79,17 @@ static void put_head(struct json_writer *w, const char *kind, int64_t step, int6
     json_put_number(w, loss);
 }
 
+static void put_figures(struct json_writer *w, const char *key, const struct journal_figures *f) {
+    if (f->n == 0) return;
+    json_put_key(w, key);
+    json_begin_object(w);
+    for (int i = 0; i < f->n; i++) {
+        json_put_key(w, f->name[i]);
+        json_put_number(w, f->value[i]);
+    }
+    json_end_object(w);
+}
+
 enum ecg_status journal_put_train(struct journal *j, const struct journal_train *t) {
     struct json_writer w = {0};
     put_head(&w, "train", t->step, t->epoch, t->loss);
@@ -88,6 +99,7 @@ enum ecg_status journal_put_train(struct journal *j, const struct journal_train 
     json_put_number(&w, t->grad_norm);
     json_put_key(&w, "ecg_per_s");
     json_put_number(&w, t->ecg_per_s);
+    put_figures(&w, "losses", &t->losses);
     json_end_object(&w);
     return put_line(j, &w);
 }
@@ -97,6 +109,10 @@ enum ecg_status journal_put_valid(struct journal *j, const struct journal_valid 
     put_head(&w, "valid", v->step, v->epoch, v->loss);
     json_put_key(&w, "macro_auroc");
     json_put_number(&w, v->macro_auroc);
+    put_figures(&w, "losses", &v->losses);
+    put_figures(&w, "accuracy", &v->accuracy);
+    put_figures(&w, "c_index", &v->c_index);
+    put_figures(&w, "mae", &v->mae);
     json_end_object(&w);
     return put_line(j, &w);
 }

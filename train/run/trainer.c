@@ -183,6 +183,11 @@ static enum ecg_status finish_step(struct trainer *t, const double *known, bool 
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
     TRY(agree(t));
     line->loss = total_value(&t->total, known, t->loss_sum);
+    for (int k = 0; k < t->total.n && t->total.n > 1; k++) {
+        line->losses.name[k] = t->heads.v[k].name;
+        line->losses.value[k] = known[k] > 0 ? t->loss_sum[k] / known[k] : (double)NAN;
+        line->losses.n = k + 1;
+    }
     if (any && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
             ECG_ERR_FAIL,
@@ -216,6 +221,25 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
     return better;
 }
 
+static size_t say(char *text, size_t size, size_t n, const char *what,
+                  const struct journal_figures *f) {
+    for (int i = 0; i < f->n && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "  %s %s %.4g", f->name[i], what, f->value[i]);
+    return n;
+}
+
+static void say_validation(const struct trainer *t, const struct validation *v, bool is_best) {
+    char text[1000] = "";
+    size_t n = 0;
+    if (!isnan(v->macro_auroc))
+        n = (size_t)snprintf(text, sizeof(text), "  macro AUROC %.4f", v->macro_auroc);
+    n = say(text, sizeof(text), n, "accuracy", &v->accuracy);
+    n = say(text, sizeof(text), n, "C-index", &v->c_index);
+    say(text, sizeof(text), n, "MAE", &v->mae);
+    log_info("step %lld  valid loss %.6g%s%s", (long long)t->at.step, v->loss, text,
+             is_best ? "  best" : "");
+}
+
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
     TRY(ema_swap(t));
@@ -223,13 +247,15 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
     TRY(validation_run(t, &v));
     TRY(ema_swap(t));
     *is_best = note_progress(t, &v);
-    struct journal_valid line = {t->at.step, epoch, v.loss, v.macro_auroc};
-    if (isnan(v.macro_auroc))
-        log_info("step %lld  valid loss %.6g%s", (long long)t->at.step, v.loss,
-                 *is_best ? "  best" : "");
-    else
-        log_info("step %lld  valid loss %.6g  macro AUROC %.4f%s", (long long)t->at.step, v.loss,
-                 v.macro_auroc, *is_best ? "  best" : "");
+    struct journal_valid line = {.step = t->at.step,
+                                 .epoch = epoch,
+                                 .loss = v.loss,
+                                 .macro_auroc = v.macro_auroc,
+                                 .losses = v.losses,
+                                 .accuracy = v.accuracy,
+                                 .c_index = v.c_index,
+                                 .mae = v.mae};
+    say_validation(t, &v, *is_best);
     return ranks_writes(&t->ranks) ? journal_put_valid(&t->journal, &line) : ECG_OK;
 }
 
