@@ -18,24 +18,11 @@
 
 /* ------------------------------------------------------------------ opening */
 
-/* The ranks of a node share its GPUs: each sees its own alone. */
+/* Each rank of a node takes a GPU of its own, before its device is opened. */
 static enum ecg_status choose_gpu(int local_rank) {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    char own[64], *list = NULL, *save = NULL;
-    int n = 0;
-    snprintf(own, sizeof(own), "%d", local_rank);
-    if (visible != NULL && *visible != 0) {
-        TRY(mem_strdup(&list, visible));
-        for (char *w = strtok_r(list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) n++;
-        strcpy(list, visible);
-        int wanted = n > 0 ? local_rank % n : 0;
-        char *w = strtok_r(list, ",", &save);
-        while (w != NULL && wanted-- > 0) w = strtok_r(NULL, ",", &save);
-        if (w != NULL) snprintf(own, sizeof(own), "%s", w);
-        free(list);
-    }
-    if (setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
-    return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
+    const struct cuda_comm *nccl;
+    TRY(ops_cuda_comm(&nccl));
+    return nccl->choose(local_rank);
 }
 
 enum ecg_status ranks_open(struct ranks *r, const struct config *c) {
