@@ -53,7 +53,7 @@ FUZZERS := $(patsubst tests/%.c,$(OBJ)/tests/%,$(sort $(wildcard tests/soak_fuzz
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
 # What shares memory between threads, small enough for the thread sanitizer.
-TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run%,$(notdir $(TESTS)))
+TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run% test_saver,$(notdir $(TESTS)))
 
 ifeq ($(V),0)
 say = @printf '  %-3s %s\n' $(1) $(2);
