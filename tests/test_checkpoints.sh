@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 draw_from "${SEED:-1}"
 "$einthoven" -q synth --out "$tmp/ecgs" --records 90 --seed 5 --rate 100
 cat >"$tmp/c.yaml" <<CONFIG
-model: {base_filters: 16, filters: [16, 64, 128], blocks: [1, 2, 2], batch_norm: true, dropout: 0.2, drop_path: 0.1}
+model: {base_filters: 16, filters: [16, 32], blocks: [1, 2], batch_norm: true, dropout: 0.2, drop_path: 0.1}
 data: {train: {path: $tmp/ecgs, part: [0, 0.7]}}
 optim: {lr: 1e-3}
 schedule: {name: constant}
@@ -67,7 +67,7 @@ expect 0 "step-00000011: whole" "$einthoven" inspect "$whole"
 flip() { # FILE: inverts a byte in the middle
     local at=$(($(stat -c %s "$1") / 2)) byte
     byte=$(od -An -tu1 -j $at -N 1 "$1")
-    printf "\\x$(printf %02x $((byte ^ 255)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none
+    printf '%b' "\\x$(printf %02x $((byte ^ 255)))" | dd of="$1" bs=1 seek=$at conv=notrunc status=none
 }
 cut_off() { truncate -s -1 "$1"; }
 damaged() { # HOW FILE TEXT: `last` is passed over for the one before
@@ -118,6 +118,7 @@ while [ $hits -lt 10 ] && [ $runs -lt 15 ]; do
     for _ in 1 2 3; do
         launch "$out" --resume &
         pid=$!
+        nap=0
         draw_below nap "$span"
         sleep "$((nap / 1000)).$(printf '%03d' $((nap % 1000)))"
         kill -9 $pid 2>/dev/null || true
@@ -143,7 +144,7 @@ on_small_disk() { # FUNCTION
     local size
     size=$(du -sk "$whole/checkpoints/step-00000012" | cut -f1)
     mkdir -p "$tmp/disk"
-    export -f launch run exit_code lines same holds ballast "$1"
+    export -f launch run exit_code lines same holds ballast "${1?}"
     export einthoven tmp config size
     "${namespace[@]}" bash -c "mount -t tmpfs -o size=$((5 * size))k none $tmp/disk && $1"
 }
@@ -169,7 +170,7 @@ full_to_the_end() {
     exit_code run "$tmp/disk/run"
     [ "$code" -eq 74 ] || { echo "exit $code"; return 1; }
     holds "step 60, at which this run ends, is not saved" "make room" "goes on from step 3" || return 1
-    [ "$(ls -A "$tmp/disk/run/checkpoints" | tr '\n' ' ')" = "best last step-00000003 " ] || return 1
+    [ "$(cd "$tmp/disk/run/checkpoints" && echo .[!.]* *)" = ".[!.]* best last step-00000003" ] || return 1
     "$einthoven" inspect "$tmp/disk/run" | grep -q "step-00000003: whole" || return 1
     rm "$tmp/disk/ballast"
     run "$tmp/disk/run" --resume &&
