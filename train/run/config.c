@@ -169,6 +169,10 @@ const struct conf_option config_options[] = {
            "steps between validations; 0: each epoch"),
     OPTION(train.save_every, CONF_INT, "0", NULL, 0, HUGE_INT,
            "steps between checkpoints; 0: only at the end"),
+    OPTION(
+        train.keep, CONF_INT, "1", NULL, 1, 1 << 20,
+        "how many of the last checkpoints stay, beside the best; from 2 on --resume can fall back "
+        "where the last one is damaged"),
     OPTION(train.early_stop, CONF_INT, "0", NULL, 0, HUGE_INT,
            "validations without progress before the run ends; 0: off"),
     OPTION(train.seed, CONF_INT, "1", NULL, 0, HUGE_INT, "shuffling, dropout, initial weights"),

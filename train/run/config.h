@@ -101,8 +101,8 @@ struct config {
         double gamma, warmup, min_lr;
     } schedule;
     struct {
-        int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, early_stop, seed,
-            threads;
+        int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, keep, early_stop,
+            seed, threads;
         double clip_norm, mixup, ema;
         int precision; /* enum ops_dtype */
         bool recompute;

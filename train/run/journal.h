@@ -3,8 +3,9 @@
 #ifndef TRAIN_RUN_JOURNAL_H
 #define TRAIN_RUN_JOURNAL_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "core/status.h"
 
@@ -12,7 +13,10 @@
 
 struct journal {
     char *path;
-    FILE *stream;
+    int fd; /* open while path is not NULL */
+    char *waiting; /* what the disk has not taken yet */
+    size_t n_waiting, cap;
+    bool is_behind; /* that was said */
 };
 
 /* Opens for appending; keeps only the whole lines whose step is <= keep_step (a new run: -1). */
@@ -37,8 +41,11 @@ struct journal_valid {
     double loss, macro_auroc; /* NaN: null */
     struct journal_figures losses, accuracy, c_index, mae;
 };
-/* Each line is flushed: a run that is killed loses none that it had written. ECG_ERR_IO when the disk is full. */
+/* Each line is written at once: a run that is killed loses none. Where the disk is full, lines wait in memory, a warning says
+ * so, and each next line tries again. */
 enum ecg_status journal_put_train(struct journal *j, const struct journal_train *t);
 enum ecg_status journal_put_valid(struct journal *j, const struct journal_valid *v);
+/* Writes what waits; ECG_ERR_IO when the disk does not take it. */
+enum ecg_status journal_flush(struct journal *j);
 
 #endif

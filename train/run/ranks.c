@@ -183,6 +183,10 @@ enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i) {
     return ECG_OK;
 }
 
+enum ecg_status ranks_share(struct ranks *r, void *data, size_t bytes) {
+    return r->size > 1 ? comm_broadcast(r->comm, data, bytes, 0) : ECG_OK;
+}
+
 enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes) {
     char *host = NULL;
     enum ecg_status status;

@@ -51,7 +51,9 @@ enum ecg_status ranks_gather(struct ranks *r, const void *rows, size_t n, size_t
                              size_t *n_all);
 /* Every rank's part of the inferred records becomes the whole, in order. */
 enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i);
-/* Rank 0's bytes in device memory go to all. */
+/* Rank 0's bytes go to all. */
+enum ecg_status ranks_share(struct ranks *r, void *data, size_t bytes);
+/* The same in device memory. */
 enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes);
 
 #endif

@@ -114,10 +114,12 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
     TRY(ranks_prepare(t));
-    return ema_create(t);
+    TRY(ema_create(t));
+    return trainer_prepare_saving(t);
 }
 
 void trainer_free(struct trainer *t) {
+    saver_free(&t->saver);
     journal_close(&t->journal);
     feed_free(&t->feed);
     optim_free(&t->optim);
@@ -246,6 +248,8 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
     TRY(trainer_share_statistics(t));
     TRY(validation_run(t, &v));
     TRY(ema_swap(t));
+    TRY(ranks_share(&t->ranks, &t->at,
+                    sizeof(t->at))); /* rank 0's best may be one that no disk took */
     *is_best = note_progress(t, &v);
     struct journal_valid line = {.step = t->at.step,
                                  .epoch = epoch,
@@ -257,6 +261,13 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
                                  .mae = v.mae};
     say_validation(t, &v, *is_best);
     return ranks_writes(&t->ranks) ? journal_put_valid(&t->journal, &line) : ECG_OK;
+}
+
+/* Saves where that is due; `at_end`: and waits until it is on the disk. */
+static enum ecg_status save(struct trainer *t, bool due, bool is_best, bool at_end) {
+    if (!due) trainer_saved(t, false);
+    if (due) TRY(trainer_save(t, is_best));
+    return at_end ? trainer_save_end(t) : ECG_OK;
 }
 
 /* What follows a step: validation, checkpoint, the end. */
@@ -271,8 +282,9 @@ static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool
     bool stale = c->train.early_stop > 0 && t->at.stale >= c->train.early_stop;
     if (stale) log_info("early stop: %lld validations without progress", (long long)t->at.stale);
     t->at.finished = at_end || stale;
-    bool save = c->train.save_every > 0 && t->at.step % c->train.save_every == 0;
-    if (t->at.finished || is_best || save || stop) TRY(trainer_save(t, is_best || !t->has_valid));
+    bool to_save = c->train.save_every > 0 && t->at.step % c->train.save_every == 0;
+    bool ends = t->at.finished || stop;
+    TRY(save(t, ends || is_best || to_save, is_best || !t->has_valid, ends));
     *done = t->at.finished;
     if (!t->at.finished && stop)
         return ecg_fail(ECG_ERR_STOPPED,
@@ -426,6 +438,7 @@ enum ecg_status trainer_run(struct trainer *t) {
     TRY_OUT(run_steps(t, loader, &progress, &next));
     progress_end(&progress);
 out:
+    trainer_saved(t, true); /* where an error ended the run */
     free(next.message);
     loader_close(loader);
     feed_free(&t->feed);
