@@ -112,7 +112,8 @@ enum ecg_status ranks_close(struct ranks *r, enum ecg_status status) {
         /* All end here: whoever takes longer, with a checkpoint, is waited for and not told of a failure. */
         char *message = NULL;
         bool kept = mem_strdup(&message, ecg_message()) == ECG_OK;
-        if (comm_close(r->comm, ECG_OK) != ECG_OK && kept) ecg_fail(status, "%s", message);
+        comm_close(r->comm, ECG_OK);
+        ecg_fail(status, "%s", kept && r->rank == 0 ? message : "");
         free(message);
     } else if (r->comm != NULL) {
         status = comm_close(r->comm, status);
