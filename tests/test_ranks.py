@@ -54,23 +54,24 @@ def finish():
 def environment(**more):
     names = {k: v for k, v in os.environ.items()
              if not k.startswith(LAUNCHERS) and k not in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')}
-    names.update(EINTHOVEN_COMM_START='60', EINTHOVEN_COMM_TIMEOUT=str(TIMEOUT), **more)
+    names.update({'EINTHOVEN_COMM_START': '60', 'EINTHOVEN_COMM_TIMEOUT': str(TIMEOUT)}, **more)
     return names
 
 
 class Job:
     """Ranks by RANK and WORLD_SIZE, over TCP; one process for one rank."""
 
-    def __init__(self, ranks, *words, quiet=True, **more):
+    def __init__(self, ranks, *words, cores=None, **more):
         port = next(ports)
-        words = [BINARY] + (['-q'] if quiet else []) + [str(w) for w in words]
+        words = [BINARY, '-q'] + [str(w) for w in words]
         self.ranks, self.processes = ranks, []
         for r in range(ranks):
             env = environment(**more)
             if ranks > 1:
                 env.update(RANK=str(r), WORLD_SIZE=str(ranks), LOCAL_RANK=str(r), MASTER_ADDR='127.0.0.1',
                            MASTER_PORT=str(port))
-            self.processes.append(subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            bound = ['taskset', '-c', str(cores[r])] + words if cores else words
+            self.processes.append(subprocess.Popen(bound, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                                    text=True))
 
     def wait(self, seconds=120, but=None):
@@ -89,10 +90,10 @@ class Job:
         return codes
 
 
-def train(ranks, out, config, *sets, command='pretrain', weights=None, resume=False):
+def train(ranks, out, config, *sets, command='pretrain', weights=None, resume=False, cores=None, **more):
     words = [command, config, '--out', out] + [w for s in sets for w in ('--set', s)]
     words += ['--weights', weights] if weights else []
-    return Job(ranks, *words, *(['--resume'] if resume else []))
+    return Job(ranks, *words, *(['--resume'] if resume else []), cores=cores, **more)
 
 
 def must(job, *name):
@@ -198,8 +199,9 @@ train: {batch_size: 16, steps: 21, clip_norm: 1, threads: 1, eval_every: 10}
 
 
 STILL = 'optim.lr=0'
-TWO_HEADS = ('heads=[{name: a, labels: [sinus_rhythm, pvc], loss: hill}, {name: b, targets: [pr_ms, age], loss: huber, weight: 0.5},'
-             ' {name: c, labels: [sinus_bradycardia, sinus_tachycardia, atrial_fibrillation], loss: softmax}]')
+TWO_HEADS = ('heads=[{name: a, labels: [sinus_rhythm, pvc], loss: hill}, '
+             '{name: b, targets: [pr_ms, age], loss: huber, weight: 0.5}, '
+             '{name: c, labels: [sinus_bradycardia, sinus_tachycardia, atrial_fibrillation], loss: softmax}]')
 AUGMENT = 'augment.ops=[scaling, noise, shift, cutout, lead_drop]'
 SURVIVAL = ('heads=[{name: s, event: sinus_rhythm, time: heart_rate, loss: cox}, {name: q, labels: [pvc], loss: bce}]')
 
@@ -239,7 +241,8 @@ def cases(s):
     yield pre('cox, accumulate 2', SURVIVAL, 'train.accumulate=2')
     yield pre('cox, ranks without a record', SURVIVAL, 'train.batch_size=5')
     yield fine('targets, some unknown', 'head.labels=null', 'head.targets=[pr_ms, age]')
-    yield fine('softmax', 'head.labels=[sinus_bradycardia, sinus_rhythm, sinus_tachycardia, atrial_fibrillation, atrial_flutter]', 'loss.name=softmax')
+    yield fine('softmax', 'loss.name=softmax',
+               'head.labels=[sinus_bradycardia, sinus_rhythm, sinus_tachycardia, atrial_fibrillation, atrial_flutter]')
     yield fine('linear probe on kept embeddings', 'head.freeze=true')
     yield fine('linear probe without them', 'head.freeze=true', 'head.cache=false')
     yield fine('linear probe, batch norm', 'head.freeze=true', weights=s.normed_base)
@@ -302,6 +305,28 @@ def test_bits(s):
     codes, said = mpirun(3, 'pretrain', s.normed, '--out', out, '--set', 'train.bach_size=3', '--resume')
     check('a config error under mpirun: exit code and one message', codes == 78 and said.count('error: ') == 1,
           '' if codes == 78 else 'exit %d: %s' % (codes, said[-1000:]))
+
+
+def read_trace(path):
+    """The lines of buckets, and the last, of the whole run."""
+    with open(path, encoding='utf-8') as f:
+        lines = [json.loads(line) for line in f]
+    return lines[:-1], lines[-1]
+
+
+def test_wire(s):
+    """What a rank sends is 2 (R - 1) / R of the gradients, and little else."""
+    for ranks in (2, 3, 4):
+        trace = os.path.join(s.folder, 'trace%d' % ranks)
+        sets = [w for x in BUCKETS + ('train.batch_size=8', 'train.steps=3', 'data.valid=null') for w in ('--set', x)]
+        job = Job(ranks, 'pretrain', s.config, '--out', os.path.join(s.folder, 'wire%d' % ranks), *sets, EINTHOVEN_COMM_TRACE=trace)
+        if not must(job, 'wire'):
+            continue
+        buckets, end = read_trace(trace)
+        planned = 2 * (ranks - 1) / ranks * 4 * end['summed']
+        check('%d ranks: bytes on the wire as planned' % ranks,
+              sum(b['bytes'] for b in buckets) == 4 * end['summed'] and len(buckets) >= 3 * 3 and
+              abs(end['sent'] / planned - 1) <= 1e-3, '%d sent, %.0f planned' % (end['sent'], planned))
 
 
 def mpi_missing():
@@ -379,7 +404,8 @@ def test_stop(s, whole):
         if not must(train(ranks, out, s.config, *LONG, resume=True), 'resumed by %d ranks' % ranks):
             continue
         worst, wrong = furthest(journal(out), journal(whole), 1e-6, 1e-5, ('loss',))
-        check('resumed by %d ranks: every loss is the uninterrupted run\'s' % ranks, not wrong, wrong or 'off by %.1e at most' % worst)
+        check('resumed by %d ranks: every loss is the uninterrupted run\'s' % ranks, not wrong,
+              wrong or 'off by %.1e at most' % worst)
         if ranks == 2:
             check('and the same bits', weights_of(out) == weights_of(whole) and journal(out) == journal(whole))
 
@@ -437,6 +463,7 @@ def main():
         s = Set(folder)
         test_cases(s)
         test_bits(s)
+        test_wire(s)
         test_validation(s)
         test_errors(s)
         whole = os.path.join(folder, 'whole')
