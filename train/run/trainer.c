@@ -113,7 +113,6 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
-    TRY(ranks_prepare(t));
     TRY(ema_create(t));
     return trainer_prepare_saving(t);
 }
