@@ -6,7 +6,6 @@
 #include "train/run/trainer.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,17 +16,8 @@
 #include "train/run/ema.h"
 #include "train/run/probe.h"
 #include "train/run/step.h"
+#include "train/run/stop.h"
 #include "train/run/validation.h"
-
-static volatile sig_atomic_t stop_requested;
-
-void trainer_request_stop(void) {
-    stop_requested = 1;
-}
-
-bool trainer_stop_requested(void) {
-    return stop_requested != 0;
-}
 
 static int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
@@ -212,10 +202,17 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
     return journal_put_valid(&t->journal, &line);
 }
 
+static enum ecg_status save_timed(struct trainer *t, bool is_best) {
+    double start = log_clock();
+    TRY(trainer_save(t, is_best));
+    stop_saved(log_clock() - start);
+    return ECG_OK;
+}
+
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
-    bool is_best = false, stop = trainer_stop_requested();
+    bool is_best = false;
     t->at.epoch = b->last_of_epoch ? b->epoch + 1 : b->epoch;
     t->at.batch = b->last_of_epoch ? 0 : b->number + 1;
     bool at_end = t->at.step >= t->total_steps;
@@ -224,14 +221,16 @@ static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool
     bool stale = c->train.early_stop > 0 && t->at.stale >= c->train.early_stop;
     if (stale) log_info("early stop: %lld validations without progress", (long long)t->at.stale);
     t->at.finished = at_end || stale;
-    bool save = c->train.save_every > 0 && t->at.step % c->train.save_every == 0;
-    if (t->at.finished || is_best || save || stop) TRY(trainer_save(t, is_best || !t->has_valid));
+    enum stop_wish wish = stop_poll();
+    bool save =
+        wish != STOP_NONE || (c->train.save_every > 0 && t->at.step % c->train.save_every == 0);
+    if (t->at.finished || is_best || save) TRY(save_timed(t, is_best || !t->has_valid));
+    if (wish == STOP_SAVE) log_info("step %lld: saved, as asked by USR2", (long long)t->at.step);
     *done = t->at.finished;
-    if (!t->at.finished && stop)
-        return ecg_fail(ECG_ERR_STOPPED,
-                        "stopped at step %lld, state saved: run again with --resume",
-                        (long long)t->at.step);
-    return ECG_OK;
+    if (*done || wish < STOP_TIME) return ECG_OK;
+    stop_settle(wish, true);
+    return ecg_fail(ECG_ERR_STOPPED, "stopped at step %lld%s, state saved: run again with --resume",
+                    (long long)t->at.step, wish == STOP_TIME ? " by the time limit" : "");
 }
 
 static void show_progress(struct trainer *t, struct progress *p, const struct journal_train *line,
@@ -300,6 +299,12 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
                                  struct progress *progress, struct next_batch *next) {
     double rate = 0, smooth = 0;
     bool done = t->at.finished || t->at.step >= t->total_steps;
+    if (!done && stop_now())
+        return ecg_fail(
+            ECG_ERR_STOPPED,
+            "stopped before step %lld, the first of this start: run again with --resume",
+            (long long)t->at.step + 1);
+    stop_begin();
     if (!done) take_next(t, loader, next);
     while (!done) {
         if (next->status != ECG_OK)
@@ -337,7 +342,7 @@ static enum ecg_status preview_epoch(struct trainer *t, struct loader *loader, i
         TRY(finish_step(t, known, any, &line));
         if (any) n++;
         if (any) sum += line.loss;
-        if (trainer_stop_requested())
+        if (stop_now())
             return ecg_fail(ECG_ERR_STOPPED,
                             "stopped before the first step: run again with --resume");
     } while (!b->last_of_epoch);

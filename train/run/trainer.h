@@ -76,13 +76,9 @@ struct loader_options trainer_loader(const struct trainer *t);
  * arXiv 2202.10054): the backbone in evaluation mode, on embeddings where they can be kept. A part of the set-up: nothing
  * is written, t->at and the optimiser are as before. */
 enum ecg_status trainer_preview(struct trainer *t);
-/* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
+/* Trains from t->at to the end (or until train/run/stop.h says to stop: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
-
-/* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
-void trainer_request_stop(void);
-bool trainer_stop_requested(void);
 
 /* Every head predicts labels or classes: `best` and plateau follow the macro AUROC. */
 bool trainer_by_auroc(const struct trainer *t);
