@@ -195,7 +195,8 @@ clean:
 help:
 	@echo 'make              build/einthoven'
 	@echo 'make demo         the whole line on simulated ECGs, a few minutes on two cores'
-	@echo 'make test         every check and test; installs missing Debian packages first'
+	@echo 'make test         every check and test; installs missing Debian packages first. EINTHOVEN_TORCH2_PYTHON: an'
+	@echo '                  interpreter with PyTorch 2, for the tests of .pth files once more'
 	@echo 'make soak         the long tests, also under a Slurm of their own; EINTHOVEN_FUZZ_SECONDS (60) for each fuzz target'
 	@echo 'make fuzzers      build/fuzz/soak_fuzz_*, under the address and undefined-behaviour sanitizer: PROGRAM [SECONDS [SEED]]'
 	@echo 'make bench        figures of this machine'

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "core/mem.h"
 
 /* What calling a global means to us. */
@@ -426,6 +427,15 @@ const struct pickle_value *pickle_get(const struct pickle *p, const struct pickl
         if (pickle_is_string(&p->values[p->cells[c].value], key))
             found = &p->values[p->cells[p->cells[c].next].value];
     return found;
+}
+
+bool pickle_is_name(const char *text) {
+    const char *end = text;
+    for (size_t n = 1; *end; end += n) {
+        n = json_utf8_length(end);
+        if (!n || (unsigned char)*end < ' ' || *end == 0x7f) return false;
+    }
+    return end > text && end - text <= PICKLE_MAX_NAME;
 }
 
 bool pickle_storage_dtype(const struct pickle_value *v, enum safetensors_dtype *dtype) {

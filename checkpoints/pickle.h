@@ -14,6 +14,7 @@
 #include "core/status.h"
 
 #define PICKLE_MAX_BYTES ((size_t)16 << 20)
+#define PICKLE_MAX_NAME  1000 /* bytes */
 #define PICKLE_NONE      UINT32_MAX /* no value, no cell */
 
 enum pickle_kind {
@@ -66,6 +67,9 @@ const struct pickle_value *pickle_item(const struct pickle *p, const struct pick
 bool pickle_is_string(const struct pickle_value *v, const char *text);
 /* The value of a string key; with several the last one, as in Python; NULL: not there, or v is no dict. */
 const struct pickle_value *pickle_get(const struct pickle *p, const struct pickle_value *v, const char *key);
+/* A tensor's name: 1 to PICKLE_MAX_NAME bytes of UTF-8 without control characters, so that it can be printed and written
+ * anywhere. */
+bool pickle_is_name(const char *text);
 /* v is a storage type ("FloatStorage"): its dtype. */
 bool pickle_storage_dtype(const struct pickle_value *v, enum safetensors_dtype *dtype);
 const char *pickle_storage_name(enum safetensors_dtype dtype); /* NULL: none has this dtype */

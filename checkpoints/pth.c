@@ -13,7 +13,6 @@
 #include "core/mem.h"
 
 #define MAX_KEY    64 /* bytes of a storage's key; PyTorch's are small numbers */
-#define MAX_NAME   1000
 #define STATE_DICT "state_dict"
 #define METADATA   "einthoven"
 /* All tensors together may have so many times the file's bytes: tensors that share a storage can't multiply a small file. */
@@ -169,16 +168,13 @@ static enum ecg_status read_tensor(struct reader *r, struct safetensors_entry *e
 
 /* ---- the dicts ---- */
 
-/* Copies a name; only printable ASCII, which every module's name is, so that it can be printed and written anywhere. */
+/* Copies a name. */
 static enum ecg_status read_name(struct reader *r, struct safetensors_entry *e,
                                  const struct pickle_value *key) {
-    if (key->kind != PICKLE_STRING || key->n == 0 || key->n > MAX_NAME)
+    bool fits = key->kind == PICKLE_STRING && key->n <= PICKLE_MAX_NAME;
+    if (fits) memcpy(r->names, key->text, key->n);
+    if (!fits || strlen(r->names) != key->n || !pickle_is_name(r->names))
         return ecg_fail(ECG_ERR_DATA, "%s: the state_dict has a key that is no name", r->where);
-    for (uint32_t i = 0; i < key->n; i++)
-        if (key->text[i] < ' ' || key->text[i] > '~')
-            return ecg_fail(ECG_ERR_DATA, "%s: the state_dict has a name with the character 0x%02x",
-                            r->where, (unsigned char)key->text[i]);
-    memcpy(r->names, key->text, key->n);
     e->name = r->names;
     r->names += key->n + 1;
     return ECG_OK;
@@ -197,7 +193,7 @@ static enum ecg_status read_state_dict(struct reader *r, const struct pickle_val
     if (n == 0) return ecg_fail(ECG_ERR_DATA, "%s: the state_dict is empty", r->where);
     for (size_t i = 0; i < n; i++, c = p->cells[p->cells[c].next].next) {
         const struct pickle_value *key = pickle_at(p, p->cells[c].value);
-        room += key->kind == PICKLE_STRING && key->n <= MAX_NAME ? key->n + 1 : 0;
+        room += key->kind == PICKLE_STRING && key->n <= PICKLE_MAX_NAME ? key->n + 1 : 0;
     }
     if (room > s->map.size) /* so some are the same */
         return ecg_fail(ECG_ERR_DATA, "%s: the state_dict has tensors twice", r->where);

@@ -18,7 +18,8 @@
 enum ecg_status pth_or_safetensors_open(struct safetensors *s, const char *path);
 
 /* Writes {"state_dict": OrderedDict of the tensors in their order, "einthoven": dict of the metadata}: torch.load reads it,
- * with weights_only=True, too. Data are host memory. Atomic; equal content, equal bytes. */
+ * with weights_only=True, too. Data are host memory. Atomic; equal content, equal bytes. Names that
+ * reading would refuse (control characters, more than 1000 bytes): ECG_ERR_DATA. */
 enum ecg_status pth_write(const char *path, const struct safetensors_out *tensors, size_t n,
                           const char *const *meta_keys, const char *const *meta_values, size_t n_meta);
 

@@ -86,6 +86,9 @@ static enum ecg_status count(const char *path, const struct safetensors_out *t, 
     for (int i = 0; fits && i < t->ndim; i++)
         fits = t->shape[i] >= 0 && !__builtin_mul_overflow(*bytes, (size_t)t->shape[i], bytes) &&
                *bytes <= INT64_MAX;
+    if (!pickle_is_name(t->name))
+        return ecg_fail(ECG_ERR_DATA, "%s: tensor \"%.100s\": a .pth has no such names", path,
+                        t->name);
     if (fits) return ECG_OK;
     return ecg_fail(ECG_ERR_FAIL,
                     "%s: tensor \"%.100s\" can't be written: its dtype, axes or sizes", path,

@@ -207,7 +207,12 @@ static enum ecg_status parse_header(struct safetensors *s, const char **base, si
     if (n == 0 || text[0] != '{')
         return ecg_fail(ECG_ERR_DATA,
                         "%s: not a safetensors file: its header does not start with '{'", s->path);
-    TRY(json_parse(&s->header, text, (size_t)n, s->path));
+    char *where;
+    TRY(MEM_NEW(&where, strlen(s->path) + 16));
+    strcat(strcpy(where, s->path), ": header");
+    enum ecg_status status = json_parse(&s->header, text, (size_t)n, where);
+    free(where);
+    TRY(status);
     if (!json_is_object(s->header))
         return ecg_fail(ECG_ERR_DATA, "%s: the header is not an object", s->path);
     *base = text + n;

@@ -14,6 +14,7 @@
 #include "core/mem.h"
 
 #define MAX_WORD        128 /* longer words have no nearest name */
+#define MAX_SHOWN       100 /* bytes of a value in a message */
 #define MAX_KEY         512
 /* Of a CONF_NODE: two less than a file may have, so that the dump, where it stands under section and key, can be read. */
 #define MAX_NODE_LEVELS (YAML_MAX_LEVELS - 2)
@@ -173,7 +174,8 @@ static enum ecg_status wrong_value(const struct conf_option *o, const struct yam
     if (v->kind != YAML_SCALAR)
         return ecg_fail(ECG_ERR_CONFIG, "%s is a %s; must be %s", o->key,
                         v->kind == YAML_MAP ? "map" : "list", wanted);
-    return ecg_fail(ECG_ERR_CONFIG, "%s is '%s'; must be %s", o->key, v->text, wanted);
+    return ecg_fail(ECG_ERR_CONFIG, "%s is '%.*s%s'; must be %s", o->key, MAX_SHOWN, v->text,
+                    strlen(v->text) > MAX_SHOWN ? "..." : "", wanted);
 }
 
 static bool in_bounds(const struct conf_option *o, double value) {

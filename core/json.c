@@ -183,8 +183,8 @@ void json_end_array(struct json_writer *w) {
     end(w, "]");
 }
 
-/* Length of the valid UTF-8 character at s (no overlong form, no surrogate, up to U+10FFFF); 0: none. */
-static size_t utf8_length(const unsigned char *s) {
+size_t json_utf8_length(const char *text) {
+    const unsigned char *s = (const unsigned char *)text;
     if (s[0] < 0x80) return 1;
     size_t n = s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : (s[0] & 0xF0) == 0xE0 ? 3 : 0;
     if (s[0] >= 0xF0 && s[0] < 0xF5) n = 4;
@@ -201,7 +201,7 @@ static void put_quoted(struct json_writer *w, const char *text) {
     char escape[8];
     put_text(w, "\"");
     for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        size_t n = utf8_length(s);
+        size_t n = json_utf8_length((const char *)s);
         if (n == 0) {
             put_text(w, "\xEF\xBF\xBD");
             n = 1;

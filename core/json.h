@@ -18,7 +18,7 @@
 struct json; /* a value of a parsed document; owned by the document's root */
 
 /* Parses exactly n bytes of UTF-8. `where` names the source in messages ("model.safetensors: header").
- * Bad JSON, a duplicate key, an escaped NUL, an integer beyond 64 bits, more than 64 levels, a million
+ * Bad JSON, a duplicate key (also in which member of the root), an escaped NUL, an integer beyond 64 bits, more than 64 levels, a million
  * values (commas and brackets) or 16 MiB: ECG_ERR_DATA with where:line:column. */
 enum ecg_status json_parse(struct json **root, const char *text, size_t n, const char *where);
 void json_free(struct json *root); /* the root only; NULL is fine */
@@ -62,6 +62,8 @@ void json_put_integer(struct json_writer *w, int64_t v);
 void json_put_number(struct json_writer *w, double v);
 void json_put_bool(struct json_writer *w, bool v);
 void json_put_null(struct json_writer *w);
+/* Bytes of the valid UTF-8 character at s (no overlong form, no surrogate, up to U+10FFFF), which ends in a 0; 0: none. */
+size_t json_utf8_length(const char *s);
 /* Hands the text to the caller (free()), resets the writer. */
 enum ecg_status json_writer_take(struct json_writer *w, char **text);
 void json_writer_free(struct json_writer *w);

@@ -2,6 +2,7 @@
  * JSON text to a tree of our own, over jansson. The copy gives constant-time access by index in the
  * file's order, and keeps jansson's header (whose names are ours too) in this one file. */
 #include <jansson.h>
+#include <stdio.h>
 
 #include "core/json_tree.h"
 #include "core/mem.h"
@@ -9,6 +10,7 @@
 #define MAX_LEVELS 64
 #define MAX_BYTES  (16u << 20)
 #define MAX_VALUES (1u << 20)
+#define MAX_NOTE   160 /* of a message */
 
 static enum ecg_status copy_value(struct json *to, json_t *from, int level, const char *where);
 
@@ -78,6 +80,27 @@ static size_t count_values(const char *text, size_t n) {
     return values;
 }
 
+/* ' in "KEY"' for a place below a member of the root, "" for any other. */
+static const char *member_at(char note[MAX_NOTE], const char *text, size_t place) {
+    size_t depth = 0, key = 0,
+           key_end = 0; /* the last string on the root's own level that a ':' followed */
+    size_t begin = 0;
+    note[0] = 0;
+    for (size_t i = 0; i < place; i++) {
+        if (text[i] == '"') {
+            for (begin = ++i; i < place && text[i] != '"'; i++) i += text[i] == '\\';
+            if (depth == 1 && i + 1 < place && text[i + 1] == ':') key = begin, key_end = i;
+        } else if (text[i] == '{' || text[i] == '[') {
+            depth++;
+        } else if (text[i] == '}' || text[i] == ']') {
+            depth -= depth > 0;
+        }
+    }
+    int n = key_end - key < MAX_NOTE / 2 ? (int)(key_end - key) : MAX_NOTE / 2;
+    if (depth > 1 && key) snprintf(note, MAX_NOTE, " in \"%.*s\"", n, text + key);
+    return note;
+}
+
 enum ecg_status json_tree_parse(struct json *to, const char *text, size_t n, const char *where) {
     if (n > MAX_BYTES)
         return ecg_fail(ECG_ERR_DATA, "%s: %zu bytes of JSON; at most %u are read", where, n,
@@ -88,8 +111,13 @@ enum ecg_status json_tree_parse(struct json *to, const char *text, size_t n, con
     json_t *parsed = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!parsed && json_error_code(&error) == json_error_out_of_memory)
         return ecg_fail(ECG_ERR_NOMEM, "%s: out of memory", where);
-    if (!parsed)
-        return ecg_fail(ECG_ERR_DATA, "%s:%d:%d: %s", where, error.line, error.column, error.text);
+    if (!parsed) {
+        char note[MAX_NOTE];
+        size_t place =
+            error.position > 0 && (size_t)error.position < n ? (size_t)error.position : 0;
+        return ecg_fail(ECG_ERR_DATA, "%s:%d:%d: %s%s", where, error.line, error.column, error.text,
+                        member_at(note, text, place));
+    }
     enum ecg_status status = copy_value(to, parsed, 0, where);
     json_decref(parsed);
     return status;

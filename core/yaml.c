@@ -19,6 +19,7 @@ struct builder {
     struct yaml_node *open[YAML_MAX_LEVELS]; /* maps and lists not closed yet, outermost first */
     size_t item_cap[YAML_MAX_LEVELS], key_cap[YAML_MAX_LEVELS];
     int depth;
+    size_t n_values;
     char *key; /* the innermost map's key whose value comes next */
     int key_line, key_column;
 };
@@ -51,6 +52,7 @@ static enum ecg_status attach(struct builder *b, struct yaml_node *v, yaml_mark_
 static enum ecg_status add_node(struct builder *b, enum yaml_kind kind, yaml_mark_t at,
                                 struct yaml_node **out) {
     struct yaml_node *v;
+    if (b->n_values++ == YAML_MAX_VALUES) return refuse(b, at, "more than a million values");
     TRY(MEM_NEW(&v, 1));
     v->kind = kind;
     v->line = (int)at.line + 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * YAML documents as a tree with line numbers, over libyaml's events. One document a file; aliases,
- * tags, duplicate keys, non-scalar keys, too many levels or bytes are errors (78, with
+ * tags, duplicate keys, non-scalar keys, too many levels, bytes or values are errors (78, with
  * file:line:column). An empty document is a null. */
 #ifndef CORE_YAML_H
 #define CORE_YAML_H
@@ -16,6 +16,7 @@
 
 #define YAML_MAX_LEVELS 64
 #define YAML_MAX_BYTES  (8u << 20)
+#define YAML_MAX_VALUES (1u << 20) /* scalars, lists and maps; of each some 200 bytes are kept */
 
 enum yaml_kind { YAML_SCALAR, YAML_LIST, YAML_MAP };
 

@@ -51,6 +51,16 @@ struct loader {
     int n_threads;
 };
 
+size_t loader_slice(size_t n, int rank, int ranks, size_t *first) {
+    *first = 0;
+    if (ranks <= 1) return n;
+    size_t pairs = (n + 1) / 2, from = pairs * (size_t)rank / (size_t)ranks * 2,
+           to = pairs * ((size_t)rank + 1) / (size_t)ranks * 2;
+    if (to > n) to = n;
+    *first = from;
+    return to > from ? to - from : 0;
+}
+
 /* ------------------------------------------------------------------ handing out work; the lock is held */
 
 static void order_epoch(struct loader *l) {
@@ -65,7 +75,11 @@ static void order_epoch(struct loader *l) {
 static void begin_batch(struct loader *l) {
     struct slot *s = &l->slots[l->begun % (size_t)l->ring];
     size_t first = l->next_batch * (size_t)l->o.batch_size, left = l->o.n - first;
-    s->b.B = left < (size_t)l->o.batch_size ? (int)left : l->o.batch_size;
+    size_t total = left < (size_t)l->o.batch_size ? left : (size_t)l->o.batch_size, slice;
+    s->b.total = (int)total;
+    s->b.B = (int)loader_slice(total, l->o.rank, l->o.ranks, &slice);
+    s->b.first = (int)slice;
+    first += slice;
     s->b.epoch = l->epoch;
     s->b.number = l->next_batch;
     s->b.last_of_epoch = l->next_batch + 1 == l->n_batches;
@@ -120,7 +134,7 @@ static int16_t *waveform(const struct loader *l, const struct batch *b, int i) {
 }
 
 static struct augment_place place_in_epoch(const struct loader *l, const struct batch *b, int i) {
-    size_t place = b->number * (size_t)l->o.batch_size + (size_t)i;
+    size_t place = b->number * (size_t)l->o.batch_size + (size_t)(b->first + i);
     return (struct augment_place){.seed = l->o.seed, .epoch = b->epoch, .place = (uint32_t)place};
 }
 
@@ -266,8 +280,14 @@ static enum ecg_status set_start(struct loader *l) {
     return ECG_OK;
 }
 
+/* The most records of a slice: the last rank's, of a whole batch. */
 static size_t batch_records(const struct loader_options *o) {
-    return o->n < (size_t)o->batch_size ? o->n : (size_t)o->batch_size;
+    size_t n = o->n < (size_t)o->batch_size ? o->n : (size_t)o->batch_size, most = 1, first;
+    for (int r = 0; r < o->ranks; r++) {
+        size_t slice = loader_slice(n, r, o->ranks, &first);
+        if (slice > most) most = slice;
+    }
+    return o->ranks > 1 ? most : n;
 }
 
 static int ring_slots(const struct loader_options *o) {

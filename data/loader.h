@@ -59,12 +59,15 @@ struct loader_options {
     size_t first_batch; /* batches of it to skip: resume in the middle of an epoch */
     int workers;        /* reading threads; 0 = 1 */
     bool columns_only;  /* labels and targets alone: no ecg, no scale (both NULL) */
+    int rank, ranks;    /* only this rank's slice of each batch is read; ranks 0: all of it */
     bool repeat;        /* after an epoch go on with the next; else NULL batches at the end */
 };
 
 /* All arrays belong to the loader's ring and stay valid until the next loader_next. */
 struct batch {
-    int B; /* the last batch of an epoch may be smaller */
+    int B;     /* the last batch of an epoch may be smaller; of several ranks this one's slice, which may be empty */
+    int first; /* the slice's place in the batch */
+    int total; /* records of the batch, over all ranks */
     uint32_t epoch;
     size_t number; /* in its epoch */
     bool last_of_epoch;
@@ -78,6 +81,9 @@ struct batch {
     float *mix;   /* (B) */
     int *partner; /* (B) */
 };
+
+/* Rank r's slice of n records: [*first, *first + the count returned), whole pairs, for mixup. */
+size_t loader_slice(size_t n, int rank, int ranks, size_t *first);
 
 struct loader;
 /* ECG_ERR_CONFIG: no record, a batch size below 1, a column, record or first_batch that is not there, weights that are no

@@ -183,6 +183,27 @@ nothing_left "out of memory"
 train --out r
 weights=$(readlink -f r/checkpoints/last)/model.safetensors
 
+# ---------------------------------------------------------------- configs
+
+# config TEXT with the file from stdin
+config() {
+    cat >bomb.yaml
+    refuse 78 "bomb.yaml:$1" run pretrain bomb.yaml --set data.train="$data" --out "$out"
+}
+printf 'train: &t {seed: 1}\noptim: *t\n' | config "2:8: aliases are not supported"
+printf 'train:\n  seed: !!int 1\n' | config "2:9: tags are not supported"
+printf 'train: {seed: 1}\noptim: {lr: 1}\ntrain: {steps: 1}\n' | config "3:1: key train is already given on line 1"
+printf 'train: {seed: 1}\ntrain.seed: 2\n' | config "2:1: key train.seed is given twice"
+printf 'train: {seed: %s}\n' "$(printf '9%.0s' {1..400})" | config "1:15: train.seed is '9999"
+printf 'optim:\n  lr: 1e999\n' | config "2:7: optim.lr is '1e999'; must be a number"
+printf 'a: 1\nb: x\0y\n' | config "2:5: byte 9: control characters"
+printf 'a: 1\nb: \377\n' | config "2:4: byte 8: invalid leading UTF-8"
+printf 'a: "\\0"\n' | config "1:4: a NUL character"
+printf '[%.0s' {1..100} | config "1:65: nested deeper than 64 levels"
+printf 'data:\n  train: %s%s\n' "$(printf '[%.0s' {1..63})" "$(printf ']%.0s' {1..63})" | config "2:72: nested deeper than 64"
+printf 'data.train: %s%s\n' "$(printf '[%.0s' {1..63})" "$(printf ']%.0s' {1..63})" |
+    config "1:13: data.train is nested deeper than 62 levels"
+
 # ---------------------------------------------------------------- weights
 
 predict() { run predict --data "$data" --out "$out.csv" --weights "$@"; }

@@ -176,6 +176,18 @@ static void mistakes_in_set(void) {
     memset(large, 'k', 100000);
     memcpy(large + 99998, "=1", 3);
     CHECK_FAILS(conf_set(table, &s, large), ECG_ERR_CONFIG, "unknown key of 99998 characters");
+    memset(large, '9', 100000);
+    memcpy(large, "optim.lr=", 9);
+    CHECK_FAILS(conf_set(table, &s, large), ECG_ERR_CONFIG,
+                "999...'; must be a number from 0 to 10");
+    memcpy(large, "seed=9999", 9);
+    CHECK_FAILS(conf_set(table, &s, large), ECG_ERR_CONFIG, "999...'; must be an integer");
+    CHECK_FAILS(conf_set(table, &s, "seed=0xff"), ECG_ERR_CONFIG,
+                "seed is '0xff'; must be an integer");
+    CHECK_FAILS(conf_set(table, &s, "seed=9223372036854775808"), ECG_ERR_CONFIG,
+                "must be an integer");
+    CHECK_FAILS(conf_set(table, &s, "optim.eps=1e309"), ECG_ERR_CONFIG, "must be a number");
+    CHECK_FAILS(conf_set(table, &s, "optim.eps=.inf"), ECG_ERR_CONFIG, "must be a number");
     free(large);
     conf_free(table, &s);
 }

@@ -382,6 +382,10 @@ static void yaml_hostile(void) {
     char *large = malloc(n);
     memset(large, '#', n);
     CHECK_FAILS(yaml_parse(&root, large, n, "t.yaml"), ECG_ERR_CONFIG, "at most");
+    n = 4u << 20;
+    for (size_t i = 0; i < n; i++) large[i] = i == 0 ? '[' : "a,\n"[(i - 1) % 3];
+    CHECK_FAILS(yaml_parse(&root, large, n, "t.yaml"), ECG_ERR_CONFIG,
+                "t.yaml:1048576:1: more than a million values");
     free(large);
 }
 

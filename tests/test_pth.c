@@ -59,7 +59,7 @@ static const struct safetensors_out sample[] = {
     {"double", ST_F64, 1, {2}, wide},
     {"half", ST_F16, 1, {3}, halves},
     {"bfloat", ST_BF16, 2, {3, 1}, halves},
-    {"bytes", ST_U8, 1, {3}, small},
+    {"byt\xc3\xa9s", ST_U8, 1, {3}, small},
 };
 #define N_SAMPLE (sizeof sample / sizeof *sample)
 static const char *const keys[] = {"format", "einthoven.labels"};
@@ -107,6 +107,13 @@ static void equal_content_gives_equal_bytes(void) {
     for (int i = 0; i < 2; i++) bytes_free(&b[i]);
     struct safetensors_out other = {.name = "x", .dtype = ST_OTHER};
     CHECK_FAILS(pth_write(in_tmp("c.pth"), &other, 1, NULL, NULL, 0), ECG_ERR_FAIL, "\"x\"");
+    CHECK(!file_exists(path));
+    static const char *const no_names[] = {"", "a\n", "a\x7f", "\xff", "\xed\xa0\x80"};
+    for (size_t i = 0; i < sizeof no_names / sizeof *no_names; i++) {
+        struct safetensors_out row = {no_names[i], ST_F32, 1, {6}, weights};
+        CHECK_FAILS(pth_write(in_tmp("c.pth"), &row, 1, NULL, NULL, 0), ECG_ERR_DATA,
+                    "c.pth: tensor \"");
+    }
     CHECK(!file_exists(path));
 }
 
@@ -365,8 +372,10 @@ static void no_state_dict(void) {
     REFUSE("\x80\2}U\xastate_dict}s.", "the state_dict is empty");
     REFUSE("\x80\2}K\1K\2s.", "a key that is no name");
     REFUSE("\x80\2}U\0K\2s.", "a key that is no name");
-    REFUSE("\x80\2}U\2a\nK\2s.", "the character 0x0a");
-    REFUSE("\x80\2}U\2a\0K\2s.", "the character 0x00");
+    REFUSE("\x80\2}U\2a\nK\2s.", "a key that is no name");
+    REFUSE("\x80\2}U\2a\0K\2s.", "a key that is no name");
+    REFUSE("\x80\2}U\2a\xffK\2s.", "a key that is no name");
+    REFUSE("\x80\2}U\3\xed\xa0\x80K\2s.", "a key that is no name");
     REFUSE("\x80\2}U\1aK\2s.", "tensor \"a\": the state_dict holds something else");
     REFUSE("\x80\2}q\0U\1ah\0s.", "tensor \"a\": the state_dict holds something else"); /* itself */
     REFUSE("\x80\2}U\1actorch._utils\n_rebuild_tensor_v2\n)Rs.", "its offset is no size");

@@ -53,12 +53,13 @@ static const struct safetensors_out sample[] = {
     {"a \"quoted\" \xc3\xa9 name", ST_F64, 1, {2}, wide},
 };
 #define N_SAMPLE (sizeof sample / sizeof *sample)
-static const char *const keys[] = {"format", "einthoven.labels"};
+static const char *const meta_keys[] = {"format", "einthoven.labels"};
 static const char *const values[] = {"pt", "AF\nLBBB \"left\"\n"};
 
 static void round_trip(void) {
     struct safetensors s;
-    if (!CHECK_OK(safetensors_write(in_tmp("rt.safetensors"), sample, N_SAMPLE, keys, values, 2)))
+    if (!CHECK_OK(
+            safetensors_write(in_tmp("rt.safetensors"), sample, N_SAMPLE, meta_keys, values, 2)))
         return;
     if (!CHECK_OK(safetensors_open(&s, path))) return;
     CHECK(s.n_entries == N_SAMPLE && s.n_meta == 2);
@@ -91,8 +92,9 @@ static char *slurp(const char *name, size_t *n) {
 static void equal_content_gives_equal_bytes(void) {
     struct safetensors_out reversed[N_SAMPLE];
     for (size_t i = 0; i < N_SAMPLE; i++) reversed[i] = sample[N_SAMPLE - 1 - i];
-    const char *const keys2[] = {keys[1], keys[0]}, *const values2[] = {values[1], values[0]};
-    CHECK_OK(safetensors_write(in_tmp("one.safetensors"), sample, N_SAMPLE, keys, values, 2));
+    const char *const keys2[] = {meta_keys[1], meta_keys[0]}, *const values2[] = {values[1],
+                                                                                  values[0]};
+    CHECK_OK(safetensors_write(in_tmp("one.safetensors"), sample, N_SAMPLE, meta_keys, values, 2));
     CHECK_OK(safetensors_write(in_tmp("two.safetensors"), reversed, N_SAMPLE, keys2, values2, 2));
     size_t n1 = 0, n2 = 0;
     char *one = slurp("one.safetensors", &n1), *two = slurp("two.safetensors", &n2);
@@ -135,18 +137,18 @@ static void data_from_elsewhere(void) {
     if (!CHECK(large != NULL)) return;
     for (size_t i = 0; i < n; i++) large[i] = (float)i;
     struct safetensors_out rows[2] = {{"a", ST_F32, 1, {(int64_t)n}, large}, sample[0]};
-    CHECK_OK(safetensors_write(in_tmp("here.safetensors"), rows, 2, keys, values, 2));
-    CHECK_OK(safetensors_size(rows, 2, keys, values, 2, &size));
+    CHECK_OK(safetensors_write(in_tmp("here.safetensors"), rows, 2, meta_keys, values, 2));
+    CHECK_OK(safetensors_size(rows, 2, meta_keys, values, 2, &size));
     for (int i = 0; i < 2; i++) rows[i].data = (const char *)rows[i].data - 3;
     struct elsewhere e = {0};
-    CHECK_OK(
-        safetensors_write_from(in_tmp("there.safetensors"), rows, 2, keys, values, 2, fetch, &e));
+    CHECK_OK(safetensors_write_from(in_tmp("there.safetensors"), rows, 2, meta_keys, values, 2,
+                                    fetch, &e));
     char *one = slurp("here.safetensors", &n1), *two = slurp("there.safetensors", &n2);
     CHECK(one && two && n1 == n2 && n1 == size && !memcmp(one, two, n1));
     CHECK(e.calls > 2 && e.largest <= (size_t)1 << 20);
-    CHECK_FAILS(
-        safetensors_write_from(in_tmp("gone.safetensors"), rows, 2, keys, values, 2, fail, NULL),
-        ECG_ERR_FAIL, "the device is gone");
+    CHECK_FAILS(safetensors_write_from(in_tmp("gone.safetensors"), rows, 2, meta_keys, values, 2,
+                                       fail, NULL),
+                ECG_ERR_FAIL, "the device is gone");
     CHECK(!file_exists(path));
     free(large);
     free(one);
@@ -260,6 +262,85 @@ static void hostile_headers(void) {
     refuse("{\"__metadata__\":{\"k\":\"1\",\"k\":\"2\"}}", 0, "");
 }
 
+/* With JSON's own ways to say one thing twice, or to hide it. */
+static void keys(void) {
+    static const char one[] = "a \"quoted\" \xc3\xa9\n\t/ name";
+    const char *escaped =
+        "{\"a \\\"quoted\\\" \\u00e9\\n\\t\\/ name\":" T("F32", "[1]", "0", "4") "}";
+    struct safetensors s;
+    if (CHECK_OK(safetensors_open(&s, forge(escaped, strlen(escaped), 4, -1))))
+        CHECK(safetensors_find(&s, one));
+    safetensors_close(&s);
+    const char *hidden = "{\"\\u005f_metadata__\":{\"\\u0061\":\"b\"}}";
+    if (CHECK_OK(safetensors_open(&s, forge(hidden, strlen(hidden), 0, -1))))
+        CHECK_STR(safetensors_meta(&s, "a"), "b");
+    safetensors_close(&s);
+    refuse("{\"a\":" T("F32", "[1]", "0", "4") ",\"\\u0061\":" T("F32", "[1]", "4", "8") "}", 8,
+           "header:1:62: duplicate object key");
+    refuse(
+        "{\"x\":" T(
+            "I8", "[0]", "0",
+            "0") ",\"w\":{\"dtype\":\"F32\",\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        4, "duplicate object key near '\"dtype\"' in \"w\"");
+    refuse("{\"w\":{\"shape\":[1],\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", 4,
+           "in \"w\"");
+    refuse(
+        "{\"w\":{\"shape\":[1],\"dtype\":\"F32\",\"data_offsets\":[0,4],\"data_offsets\":[0,4]}}",
+        4, "in \"w\"");
+    refuse("{\"__metadata__\":{\"k\":\"1\"},\"__metadata__\":{\"l\":\"2\"}}", 0,
+           "duplicate object key near '\"__metadata__\"'");
+    refuse("{\"__metadata__\":{\"k\":\"1\",\"k\":\"1\"}}", 0, "near '\"k\"' in \"__metadata__\"");
+    refuse("{\"a\\u0000\":" T("F32", "[1]", "0", "4") "}", 4, "header:1:");
+    refuse("{\"\xff\":" T("F32", "[1]", "0", "4") "}", 4, "header:1:");
+    refuse("{\"\\ud800\":" T("F32", "[1]", "0", "4") "}", 4, "header:1:");
+}
+
+/* Empty tensors may stand anywhere between others, but inside none and not behind the data. */
+static void empty_tensors(void) {
+    const char *good =
+        "{\"a\":" T("F32", "[0,3]", "0", "0") ",\"b\":" T("F32", "[1]", "0", "4") ",\"c\":" T(
+            "I64", "[5,0,9223372036854775807]", "4",
+            "4") ",\"d\":" T("F16", "[2]", "4", "8") ",\"e\":" T("U8", "[0]", "8", "8") "}";
+    struct safetensors s;
+    if (CHECK_OK(safetensors_open(&s, forge(good, strlen(good), 8, -1)))) {
+        CHECK(s.n_entries == 5 && safetensors_find(&s, "c")->n == 0 &&
+              safetensors_find(&s, "d")->n == 2);
+        safetensors_close(&s);
+    }
+    refuse("{\"a\":" T("F32", "[0]", "8", "8") "}", 0,
+           "tensor \"a\": data_offsets [8, 8] lie outside");
+    refuse("{\"a\":" T("F32", "[2]", "0", "8") ",\"b\":" T("F32", "[0]", "4", "4") "}", 8,
+           "tensor \"b\": its data overlap");
+    refuse("{\"a\":" T("F32", "[0]", "0", "4") "}", 4,
+           "tensor \"a\": its shape and dtype F32 do not make up its 4 bytes");
+    refuse("{\"a\":" T("F32", "[]", "0", "0") "}", 0, "tensor \"a\": its shape and dtype F32");
+    refuse("{\"a\":" T("F32", "[0]", "0", "0") ",\"b\":" T("F32", "[1]", "4", "8") "}", 8,
+           "tensor \"b\": there is a hole");
+}
+
+/* The header's length, and what no memory or address may come from. */
+static void lengths(void) {
+    static const uint64_t huge[] = {UINT64_C(1) << 63, UINT64_MAX, UINT64_MAX - 7,
+                                    UINT64_C(1) << 32, 100000001};
+    struct safetensors s;
+    for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
+        struct bytes b = {0};
+        bytes_put(&b, &huge[i], sizeof huge[i]);
+        BYTES_PUT(&b, "{}");
+        bytes_save(&b, in_tmp("forged.safetensors"));
+        CHECK_FAILS(safetensors_open(&s, path), ECG_ERR_DATA,
+                    "over the format's limit of 100000000");
+        bytes_free(&b);
+    }
+    CHECK_FAILS(safetensors_open(&s, forge("{}", 2, 0, 100000000)), ECG_ERR_DATA,
+                "truncated: a header of 100000000 bytes");
+    CHECK_FAILS(safetensors_open(&s, forge("{}", 2, 0, 3)), ECG_ERR_DATA,
+                "truncated: a header of 3 bytes");
+    refuse("{\"a\":" T("F64", "[2305843009213693952]", "0", "8") "}", 8,
+           "tensor \"a\": its shape and dtype F64");
+    refuse("{\"a\":" T("F64", "[1]", "0", "9223372036854775808") "}", 8, "in \"a\"");
+}
+
 static void deep_nesting(void) {
     enum { DEPTH = 10000 };
     static char text[2 * DEPTH + 16];
@@ -276,7 +357,7 @@ static void deep_nesting(void) {
 static void cut_anywhere(void) {
     size_t n = 0, refused = 0;
     struct safetensors s;
-    CHECK_OK(safetensors_write(in_tmp("seed.safetensors"), sample, N_SAMPLE, keys, values, 2));
+    CHECK_OK(safetensors_write(in_tmp("seed.safetensors"), sample, N_SAMPLE, meta_keys, values, 2));
     char *data = slurp("seed.safetensors", &n);
     for (size_t cut = 0; data && cut < n; cut++) {
         bytes_save(&(struct bytes){.v = data, .n = cut}, in_tmp("cut.safetensors"));
@@ -341,6 +422,9 @@ int main(int argc, char **argv) {
     CASE(conversions);
     CASE(allowed_oddities);
     CASE(hostile_headers);
+    CASE(keys);
+    CASE(empty_tensors);
+    CASE(lengths);
     CASE(deep_nesting);
     CASE(cut_anywhere);
     CASE(random_damage);

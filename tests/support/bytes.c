@@ -38,6 +38,7 @@ void bytes_insert(struct bytes *b, size_t at, const void *from, size_t n) {
 }
 
 void bytes_save(const struct bytes *b, const char *path) {
+    remove(path); /* a file that is written over goes to the disk at once: ten times slower */
     FILE *f = fopen(path, "wb");
     if (!f || (b->n && fwrite(b->v, 1, b->n, f) != b->n) || fclose(f) != 0) abort();
 }

@@ -151,6 +151,9 @@ static double seconds;
 static uint64_t seed = 1;
 
 static void damaged_files(void) {
+    /* At once: a sanitizer ends the program, and leaves the round's file where it is. */
+    check_note("seed %llu, %s/%s", (unsigned long long)seed, check_tmp(), target->file);
+    fflush(stdout);
     struct fuzz_result r = fuzz_run(target, seed, 0, seconds);
     must_hold(&r);
 }

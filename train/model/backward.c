@@ -176,13 +176,25 @@ static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pas
                     (struct around){.behind = by_batch ? &behind : NULL}, NULL);
 }
 
+/* The first of a block's parameters in the flat array. */
+static size_t block_offset(const struct net1d_block *b) {
+    size_t conv = b->conv1.w->offset;
+    return b->bn1.used && b->bn1.weight->offset < conv ? b->bn1.weight->offset : conv;
+}
+
+static enum ecg_status tell(const struct net1d_pass *pass, size_t offset) {
+    return pass->done != NULL ? pass->done(pass->context, offset) : ECG_OK;
+}
+
 static enum ecg_status all_layers(struct net1d *net, int B, const struct net1d_pass *pass) {
     struct net1d_private *p = net->p;
     int lowest = lowest_layer(p);
     void *g[3] = {p->g[0], p->g[1], p->g[2]};
     TRY(head_backward(net, B, net->features, lowest < p->n_blocks ? g[0] : NULL));
+    TRY(tell(pass, p->dense.w->offset));
     for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
         TRY(block_bwd(net, &p->blocks[i], B, pass, i > lowest, g));
+        TRY(tell(pass, block_offset(&p->blocks[i])));
         swap(&g[0], &g[2]);
     }
     return lowest < 0 ? stem_bwd(net, B, pass, g[0]) : ECG_OK;

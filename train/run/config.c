@@ -188,6 +188,9 @@ const struct conf_option config_options[] = {
            "true: less memory for activations, a third more work, the same bits"),
     OPTION(train.cuda_graph, CONF_BOOL, "true", NULL, 0, 0,
            "device cuda: passes without dropout as CUDA graphs; the same bits"),
+    OPTION(
+        train.comm, CONF_CHOICE, "auto", CONFIG_COMM_CHOICES, 0, 0,
+        "how several ranks meet; auto: mpi under mpirun, tcp under srun or torchrun, single without"),
     OPTION(train.device, CONF_STRING, "cpu", NULL, 0, 0, "cpu, cuda, ref (the slow oracle)"),
     OPTION(
         kernels.conv, CONF_CHOICE, "custom", CONFIG_CONV_CHOICES, 0, 0,

@@ -22,6 +22,7 @@
 #define CONFIG_LOSS_CHOICES "auto " OBJECTIVE_CHOICES
 /* data.normalize, in the order of enum ops_normalize. */
 #define CONFIG_NORMALIZE_CHOICES "record lead none"
+#define CONFIG_COMM_CHOICES "auto single tcp mpi" /* as comm_options takes them */
 #define CONFIG_PRECISION_CHOICES "fp32 bf16" /* in the order of enum ops_dtype */
 #define CONFIG_INIT_CHOICES "weights random" /* finetune.init */
 #define CONFIG_LEADS_CHOICES "strict sum select" /* in the order of enum config_leads */
@@ -107,6 +108,7 @@ struct config {
         bool recompute;
         bool cuda_graph;
         char *device;
+        int comm; /* see CONFIG_COMM_CHOICES */
     } train;
     struct {
         int conv; /* see CONFIG_CONV_CHOICES */

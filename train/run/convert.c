@@ -98,6 +98,10 @@ static void complete(struct conversion *c) {
 
 static enum ecg_status make(struct conversion *c) {
     const struct safetensors *s = &c->in;
+    for (size_t i = 0; i < s->n_entries; i++)
+        if (s->entries[i].dtype == ST_OTHER)
+            return ecg_fail(ECG_ERR_DATA, "%s: tensor \"%.100s\": %s can't be converted", s->path,
+                            s->entries[i].name, s->entries[i].dtype_name);
     TRY(build(c));
     TRY(MEM_NEW(&c->rows, s->n_entries + c->net.n_tensors));
     TRY(MEM_NEW(&c->keys, s->n_meta + 2));
@@ -105,9 +109,6 @@ static enum ecg_status make(struct conversion *c) {
     for (; c->n_rows < s->n_entries; c->n_rows++) {
         const struct safetensors_entry *e = &s->entries[c->n_rows];
         struct safetensors_out *row = &c->rows[c->n_rows];
-        if (e->dtype == ST_OTHER)
-            return ecg_fail(ECG_ERR_DATA, "%s: tensor \"%.100s\": %s can't be converted", s->path,
-                            e->name, e->dtype_name);
         *row = (struct safetensors_out){
             .name = e->name, .dtype = e->dtype, .ndim = e->ndim, .data = e->data};
         memcpy(row->shape, e->shape, sizeof(e->shape));

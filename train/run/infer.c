@@ -59,6 +59,7 @@ enum ecg_status infer_each(struct net1d *net, const struct source *s, enum ops_n
     struct loader_options options = source_loader(s, net->max_batch, workers);
     size_t B = (size_t)net->max_batch;
     enum ecg_status status;
+    if (s->n == 0) return ECG_OK; /* a rank without records */
     TRY_OUT(MEM_NEW(&o.logits, B * (size_t)net->config.n_outputs));
     TRY_OUT(MEM_NEW(&o.features, B * (size_t)net1d_features(&net->config)));
     struct feed_format format = source_format(s, false);

@@ -256,7 +256,7 @@ enum ecg_status setup_finetune(struct trainer *t, struct config *c, const struct
 
 enum ecg_status setup_device(struct trainer *t, const struct config *c) {
     TRY(ops_find(&t->ops, c->train.device));
-    TRY(t->ops->open(&t->dev, (int)c->train.threads));
+    TRY(t->ops->open(&t->dev, ranks_threads(&t->ranks, (int)c->train.threads)));
     if (t->ops->choose_conv == NULL || c->kernels.conv == 0) return ECG_OK;
     return t->ops->choose_conv(t->dev,
                                conf_choice_name(config_options, "kernels.conv", c->kernels.conv));
@@ -280,7 +280,9 @@ enum ecg_status setup_outputs(struct trainer *t, const struct leads *leads) {
 
 enum ecg_status setup_model(const struct trainer *t, const struct config *c, bool head_only,
                             struct net1d_config *model, int *micro_batch) {
-    *micro_batch = (int)((c->train.batch_size + c->train.accumulate - 1) / c->train.accumulate);
+    int64_t parts = c->train.accumulate * (t->ranks.size > 1 ? t->ranks.size : 1);
+    *micro_batch = (int)((c->train.batch_size + parts - 1) / parts);
+    if (t->ranks.size > 1) *micro_batch += *micro_batch % 2; /* slices hold whole pairs */
     TRY(config_model(c, t->train.n_leads, (int)c->model.length, t->heads.n_outputs, model));
     model->head_only = head_only;
     return ECG_OK;

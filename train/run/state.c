@@ -129,7 +129,9 @@ enum ecg_status trainer_prune(const struct trainer *t) {
 enum ecg_status trainer_save(struct trainer *t, bool is_best) {
     struct folder f = {0};
     enum ecg_status status;
-    TRY_OUT(t->ops->sync(t->dev));
+    TRY(t->ops->sync(t->dev));
+    TRY(trainer_share_statistics(t));
+    if (!ranks_writes(&t->ranks)) return ECG_OK;
     TRY_OUT(folder_begin(&f, t->run, t->at.step));
     TRY_OUT(ema_swap(t));
     TRY_OUT(save_files(t, f.temporary));

@@ -137,10 +137,8 @@ enum stop_wish stop_poll(void) {
     return STOP_SAVE;
 }
 
-bool stop_now(void) {
-    enum stop_wish wish = to_stop(0);
-    if (wish != STOP_NONE) stop_settle(wish, true);
-    return wish != STOP_NONE;
+enum stop_wish stop_now(void) {
+    return to_stop(0);
 }
 
 void stop_settle(enum stop_wish wish, bool first) {

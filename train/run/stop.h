@@ -29,8 +29,8 @@ void stop_begin(void);
 enum stop_wish stop_poll(void);
 void stop_saved(double seconds); /* how long a checkpoint took */
 
-/* Where there is nothing to save: whether to stop. */
-bool stop_now(void);
+/* Where there is nothing to save: whether to stop; never STOP_SAVE. */
+enum stop_wish stop_now(void);
 
 /* What the run, all its ranks, stopped for; `first`: this is rank 0, which speaks for the job. */
 void stop_settle(enum stop_wish wish, bool first);

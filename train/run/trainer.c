@@ -103,6 +103,7 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
+    TRY(ranks_prepare(t));
     return ema_create(t);
 }
 
@@ -147,11 +148,38 @@ static struct optim_rates step_rates(const struct trainer *t) {
                                 .beta1 = point.beta1};
 }
 
+/* The sums (n, and room for STOP_INTERRUPT more) of all ranks, and the weightiest wish of any of them. */
+static enum ecg_status agree_on(struct trainer *t, double *sums, size_t n, enum stop_wish wish) {
+    for (int w = 1; w <= STOP_INTERRUPT; w++) sums[n + (size_t)w - 1] = (int)wish == w;
+    TRY(ranks_sum(&t->ranks, sums, n + STOP_INTERRUPT));
+    t->wish = STOP_NONE;
+    for (int w = 1; w <= STOP_INTERRUPT; w++)
+        if (sums[n + (size_t)w - 1] > 0) t->wish = (enum stop_wish)w;
+    return ECG_OK;
+}
+
+/* The loss of all ranks, and what they were asked for. */
+static enum ecg_status agree(struct trainer *t) {
+    double all[HEADS_MAX + STOP_INTERRUPT];
+    size_t n = (size_t)t->total.n;
+    memcpy(all, t->loss_sum, n * sizeof(*all));
+    TRY(agree_on(t, all, n, t->is_preview ? stop_now() : stop_poll()));
+    memcpy(t->loss_sum, all, n * sizeof(*all));
+    return t->ranks.gpu != NULL ? comm_gpu_check(t->ranks.gpu) : ECG_OK;
+}
+
+/* Batch norm's running statistics are each rank's own while it trains; those of rank 0 are validated and saved. */
+enum ecg_status trainer_share_statistics(struct trainer *t) {
+    if (!t->net.config.batch_norm) return ECG_OK;
+    return ranks_broadcast(t, t->net.extras, t->net.n_extras * sizeof(float));
+}
+
 /* The end of a step: waits for its loss and gradients; a batch without a known entry counts as a step and updates nothing. */
 static enum ecg_status finish_step(struct trainer *t, const double *known, bool any,
                                    struct journal_train *line) {
     const struct config *c = t->config;
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
+    TRY(agree(t));
     line->loss = total_value(&t->total, known, t->loss_sum);
     if (any && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
@@ -189,6 +217,7 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
     TRY(ema_swap(t));
+    TRY(trainer_share_statistics(t));
     TRY(validation_run(t, &v));
     TRY(ema_swap(t));
     *is_best = note_progress(t, &v);
@@ -199,7 +228,14 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
     else
         log_info("step %lld  valid loss %.6g  macro AUROC %.4f%s", (long long)t->at.step, v.loss,
                  v.macro_auroc, *is_best ? "  best" : "");
-    return journal_put_valid(&t->journal, &line);
+    return ranks_writes(&t->ranks) ? journal_put_valid(&t->journal, &line) : ECG_OK;
+}
+
+/* Where there is nothing to save. */
+static enum ecg_status stop_before(const struct trainer *t, int64_t step) {
+    stop_settle(t->wish, ranks_writes(&t->ranks));
+    return ecg_fail(ECG_ERR_STOPPED, "stopped before step %lld: run again with --resume",
+                    (long long)step);
 }
 
 static enum ecg_status save_timed(struct trainer *t, bool is_best) {
@@ -221,16 +257,15 @@ static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool
     bool stale = c->train.early_stop > 0 && t->at.stale >= c->train.early_stop;
     if (stale) log_info("early stop: %lld validations without progress", (long long)t->at.stale);
     t->at.finished = at_end || stale;
-    enum stop_wish wish = stop_poll();
     bool save =
-        wish != STOP_NONE || (c->train.save_every > 0 && t->at.step % c->train.save_every == 0);
+        t->wish != STOP_NONE || (c->train.save_every > 0 && t->at.step % c->train.save_every == 0);
     if (t->at.finished || is_best || save) TRY(save_timed(t, is_best || !t->has_valid));
-    if (wish == STOP_SAVE) log_info("step %lld: saved, as asked by USR2", (long long)t->at.step);
+    if (t->wish == STOP_SAVE) log_info("step %lld: saved, as asked by USR2", (long long)t->at.step);
     *done = t->at.finished;
-    if (*done || wish < STOP_TIME) return ECG_OK;
-    stop_settle(wish, true);
+    if (*done || t->wish < STOP_TIME) return ECG_OK;
+    stop_settle(t->wish, ranks_writes(&t->ranks));
     return ecg_fail(ECG_ERR_STOPPED, "stopped at step %lld%s, state saved: run again with --resume",
-                    (long long)t->at.step, wish == STOP_TIME ? " by the time limit" : "");
+                    (long long)t->at.step, t->wish == STOP_TIME ? " by the time limit" : "");
 }
 
 static void show_progress(struct trainer *t, struct progress *p, const struct journal_train *line,
@@ -254,6 +289,8 @@ struct loader_options trainer_loader(const struct trainer *t) {
     o.weight = t->weight;
     o.augment = t->augments && !t->is_preview ? &t->augment : NULL;
     o.seed = (uint64_t)c->train.seed;
+    o.rank = t->ranks.rank;
+    o.ranks = t->ranks.size;
     o.epoch = t->at.epoch;
     o.first_batch = t->at.batch;
     o.repeat = true;
@@ -270,7 +307,7 @@ struct next_batch {
 /* Takes a batch and uploads its first micro-batch, beside the step under way. */
 static enum ecg_status take_batch(struct trainer *t, struct loader *loader, struct batch **b) {
     TRY(loader_next(loader, b));
-    return feed_upload(&t->feed, *b, 0, step_micro_batch(t, *b, 0));
+    return (*b)->B > 0 ? feed_upload(&t->feed, *b, 0, step_micro_batch(t, *b, 0)) : ECG_OK;
 }
 
 static void take_next(struct trainer *t, struct loader *loader, struct next_batch *next) {
@@ -291,7 +328,7 @@ static enum ecg_status run_step(struct trainer *t, struct loader *loader, const 
     if (t->at.step + 1 < t->total_steps) take_next(t, loader, next);
     line->epoch = b->epoch;
     TRY(finish_step(t, known, any, line));
-    line->ecg_per_s = b->B / (log_clock() - start + 1e-9);
+    line->ecg_per_s = b->total / (log_clock() - start + 1e-9);
     return ECG_OK;
 }
 
@@ -299,11 +336,9 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
                                  struct progress *progress, struct next_batch *next) {
     double rate = 0, smooth = 0;
     bool done = t->at.finished || t->at.step >= t->total_steps;
-    if (!done && stop_now())
-        return ecg_fail(
-            ECG_ERR_STOPPED,
-            "stopped before step %lld, the first of this start: run again with --resume",
-            (long long)t->at.step + 1);
+    double sums[STOP_INTERRUPT];
+    TRY(agree_on(t, sums, 0, stop_now()));
+    if (!done && t->wish >= STOP_TIME) return stop_before(t, t->at.step + 1);
     stop_begin();
     if (!done) take_next(t, loader, next);
     while (!done) {
@@ -312,7 +347,7 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
         struct batch b = *next->b;
         struct journal_train line = {0};
         TRY(run_step(t, loader, &b, next, &line));
-        TRY(journal_put_train(&t->journal, &line));
+        if (ranks_writes(&t->ranks)) TRY(journal_put_train(&t->journal, &line));
         show_progress(t, progress, &line, &rate, &smooth);
         TRY(after_step(t, &b, &done));
     }
@@ -342,9 +377,7 @@ static enum ecg_status preview_epoch(struct trainer *t, struct loader *loader, i
         TRY(finish_step(t, known, any, &line));
         if (any) n++;
         if (any) sum += line.loss;
-        if (stop_now())
-            return ecg_fail(ECG_ERR_STOPPED,
-                            "stopped before the first step: run again with --resume");
+        if (t->wish >= STOP_TIME) return stop_before(t, 1);
     } while (!b->last_of_epoch);
     log_info("finetune.probe_epochs: epoch %lld of %lld of the head alone, loss %.6g",
              (long long)number + 1, (long long)t->config->finetune.probe_epochs,

@@ -15,7 +15,9 @@
 #include "train/run/config.h"
 #include "train/run/feed.h"
 #include "train/run/journal.h"
+#include "train/run/ranks.h"
 #include "train/run/source.h"
+#include "train/run/stop.h"
 
 /* Where the run stands: all that a resume needs beside weights and moments. */
 struct trainer_position {
@@ -54,6 +56,8 @@ struct trainer {
     struct total total; /* of these heads */
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct exchange exchange; /* where the device leaves the loss to the host */
+    struct ranks ranks;
+    enum stop_wish wish; /* of all ranks, as they have agreed in the last step */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
     float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
@@ -79,6 +83,9 @@ enum ecg_status trainer_preview(struct trainer *t);
 /* Trains from t->at to the end (or until train/run/stop.h says to stop: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
+
+/* Rank 0's running statistics of batch norm to all ranks. */
+enum ecg_status trainer_share_statistics(struct trainer *t);
 
 /* Every head predicts labels or classes: `best` and plateau follow the macro AUROC. */
 bool trainer_by_auroc(const struct trainer *t);

@@ -45,19 +45,34 @@ static enum ecg_status load_initial(struct trainer *t, const struct config *c) {
 
 /* ------------------------------------------------------------------ the run */
 
-static enum ecg_status train(struct trainer *t, const struct training_options *o) {
-    TRY(rundir_describe(o->out, t->config, o->command, &t->train, t->has_valid ? &t->valid : NULL));
+/* Rank 0 takes the run folder; the others wait until it is there, and is theirs to read. */
+static enum ecg_status take_folder(struct trainer *t, const struct training_options *o, int *lock) {
+    if (ranks_writes(&t->ranks)) {
+        TRY(rundir_lock(o->out, lock));
+        TRY(rundir_describe(o->out, t->config, o->command, &t->train,
+                            t->has_valid ? &t->valid : NULL));
+    }
+    return t->ranks.size > 1 ? comm_barrier(t->ranks.comm) : ECG_OK;
+}
+
+static enum ecg_status open_journal(struct trainer *t, const char *run, int64_t keep_step) {
+    return ranks_writes(&t->ranks) ? journal_open(&t->journal, run, keep_step) : ECG_OK;
+}
+
+static enum ecg_status train(struct trainer *t, const struct training_options *o, int *lock) {
+    TRY(take_folder(t, o, lock));
     bool found = false;
     if (o->resume) TRY(trainer_load_last(t, &found));
     if (found && t->at.finished) {
         log_info("%s: this run is finished (step %lld)", o->out, (long long)t->at.step);
-        return trainer_prune(t); /* it may have been killed at that */
+        return ranks_writes(&t->ranks) ? trainer_prune(t)
+                                       : ECG_OK; /* it may have been killed at that */
     }
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
     if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
     if (!found) TRY(ema_start(t));
-    TRY(journal_open(&t->journal, o->out, found ? t->at.step : -1));
+    TRY(open_journal(t, o->out, found ? t->at.step : -1));
     return trainer_run(t);
 }
 
@@ -75,9 +90,11 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     struct trainer t = {.config = &c, .run = o->out};
     struct leads leads;
     int lock = -1;
+    bool writes;
     enum ecg_status status;
     TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
-    TRY_OUT(rundir_check(o->out, o->resume));
+    TRY_OUT(ranks_open(&t.ranks, &c));
+    if (ranks_writes(&t.ranks)) TRY_OUT(rundir_check(o->out, o->resume));
     TRY_OUT(setup_pretrain(&t, &c, &leads));
     TRY_OUT(make_network(&t, &c, false));
     TRY_OUT(setup_outputs(&t, &leads));
@@ -85,11 +102,12 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     TRY_OUT(trainer_prepare(&t));
     if (config_names_heads(&c))
         TRY_OUT(c.init.weights != NULL ? head_measure_targets(&t) : head_fit_targets(&t));
-    TRY_OUT(rundir_lock(o->out, &lock));
-    TRY_OUT(train(&t, o));
+    TRY_OUT(train(&t, o, &lock));
 out:
+    writes = ranks_writes(&t.ranks);
+    status = ranks_close(&t.ranks, status);
     trainer_free(&t);
-    if (status == ECG_OK) status = test_result(&c, o);
+    if (status == ECG_OK && writes) status = test_result(&c, o);
     if (lock >= 0) close(lock);
     config_free(&c);
     return status;
@@ -101,9 +119,11 @@ enum ecg_status finetune_run(const struct training_options *o) {
     struct network g = {0};
     struct leads leads;
     int lock = -1;
+    bool writes;
     enum ecg_status status;
     TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
-    TRY_OUT(rundir_check(o->out, o->resume));
+    TRY_OUT(ranks_open(&t.ranks, &c));
+    if (ranks_writes(&t.ranks)) TRY_OUT(rundir_check(o->out, o->resume));
     TRY_OUT(network_read(&g, o->weights));
     TRY_OUT(stem_adapt(&g, &c));
     TRY_OUT(setup_finetune(&t, &c, &g, &leads));
@@ -118,12 +138,13 @@ enum ecg_status finetune_run(const struct training_options *o) {
     TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, loads_backbone(&c)));
     TRY_OUT(trainer_prepare(&t));
     TRY_OUT(head_fit_targets(&t));
-    TRY_OUT(rundir_lock(o->out, &lock));
-    TRY_OUT(train(&t, o));
+    TRY_OUT(train(&t, o, &lock));
 out:
     network_free(&g);
+    writes = ranks_writes(&t.ranks);
+    status = ranks_close(&t.ranks, status);
     trainer_free(&t);
-    if (status == ECG_OK) status = test_result(&c, o);
+    if (status == ECG_OK && writes) status = test_result(&c, o);
     if (lock >= 0) close(lock);
     config_free(&c);
     return status;

@@ -31,14 +31,23 @@ static void keep_thresholds(struct trainer *t, const double *thresholds) {
     }
 }
 
+/* This rank's records of the validation part. */
+static enum ecg_status infer_part(struct trainer *t, struct inferred *r) {
+    struct source part = t->valid;
+    size_t first;
+    part.n = loader_slice(t->valid.n, t->ranks.rank, t->ranks.size, &first);
+    part.index += first;
+    return infer_all(r, &t->net, &part, (enum ops_normalize)t->config->data.normalize,
+                     (int)t->config->data.workers, NULL);
+}
+
 enum ecg_status validation_run(struct trainer *t, struct validation *v) {
     struct inferred r = {0};
     struct outcome o = {0};
     struct evaluation e = {0};
-    enum ecg_status status =
-        infer_all(&r, &t->net, &t->valid, (enum ops_normalize)t->config->data.normalize,
-                  (int)t->config->data.workers, NULL);
+    enum ecg_status status = infer_part(t, &r);
     if (status != ECG_OK) return status;
+    TRY_OUT(ranks_gather_inferred(&t->ranks, &r));
     TRY_OUT(total_loss(t, &r, &v->loss));
     TRY_OUT(outcome_make(&o, &t->heads, &r, NULL));
     TRY_OUT(evaluation_run(&e, &o.in));

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# ECGFounder's pretraining recipes as they are written, of 12 leads and of one with lead augmentation, on a simulated corpus:
+# the published network, batches of 1024, Hill's loss; it must fall. The corpus is small, so the run ends after four epochs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tests/support/shell.inc
+. tests/support/shell.inc
+
+epochs=4
+"$einthoven" -q synth --out "$tmp/ecgs" --records 1100 --seed 5
+for recipe in pretrain_12lead pretrain_1lead; do
+    "$einthoven" -q pretrain "configs/$recipe.yaml" --out "$tmp/$recipe" --set train.epochs=$epochs \
+        --set "data.train={path: $tmp/ecgs, part: [0, 0.95]}" --set "data.valid={path: $tmp/ecgs, part: [0.95, 1]}"
+    status=0
+    # The first validation and the last; both over the same records.
+    losses=$(grep '"kind":"valid"' "$tmp/$recipe/metrics.jsonl" | sed 's/.*"loss":\([0-9.e-]*\).*/\1/')
+    first=$(head -n 1 <<<"$losses") last=$(tail -n 1 <<<"$losses")
+    awk -v a="$first" -v b="$last" 'BEGIN { exit !(a > 0 && b > 0 && b < a) }' || status=1
+    verdict $status "$recipe as written: Hill's loss on the validation part $first after one epoch, $last after $epochs"
+done
+finish

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ * Slices, buckets and gathers over a communicator. */
+#include "train/run/ranks.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/mem.h"
+#include "core/pool.h"
+#include "kernels/find.h"
+#include "train/run/infer.h"
+#include "train/run/trainer.h"
+
+#define BUCKET ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
+
+/* ------------------------------------------------------------------ opening */
+
+/* The ranks of a node share its GPUs: each sees its own alone. */
+static enum ecg_status choose_gpu(int local_rank) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    char own[64], *list = NULL, *save = NULL;
+    int n = 0;
+    snprintf(own, sizeof(own), "%d", local_rank);
+    if (visible != NULL && *visible != 0) {
+        TRY(mem_strdup(&list, visible));
+        for (char *w = strtok_r(list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) n++;
+        strcpy(list, visible);
+        int wanted = n > 0 ? local_rank % n : 0;
+        char *w = strtok_r(list, ",", &save);
+        while (w != NULL && wanted-- > 0) w = strtok_r(NULL, ",", &save);
+        if (w != NULL) snprintf(own, sizeof(own), "%s", w);
+        free(list);
+    }
+    if (setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
+}
+
+enum ecg_status ranks_open(struct ranks *r, const struct config *c) {
+    struct comm_options o;
+    *r = (struct ranks){.size = 1, .local_size = 1, .traced = -1};
+    TRY(comm_options_init(&o));
+    o.backend = conf_choice_name(config_options, "train.comm", c->train.comm);
+    TRY(comm_open(&r->comm, &o));
+    r->rank = comm_rank(r->comm);
+    r->size = comm_size(r->comm);
+    if (r->size == 1) return ECG_OK;
+    double local = comm_local_rank(r->comm) + 1;
+    TRY(comm_max_double(r->comm, &local, 1));
+    r->local_size = (int)local;
+    log_info("%d ranks (%s), %d on a node", r->size, comm_backend(r->comm), r->local_size);
+    if (r->rank != 0) log_set_level(LOG_ERROR);
+    return strcmp(c->train.device, "cuda") == 0 ? choose_gpu(comm_local_rank(r->comm)) : ECG_OK;
+}
+
+enum ecg_status ranks_close(struct ranks *r, enum ecg_status status) {
+    comm_gpu_close(r->gpu, status);
+    if (r->comm != NULL) status = comm_close(r->comm, status);
+    free(r->requests);
+    *r = (struct ranks){.size = 1};
+    return status;
+}
+
+bool ranks_writes(const struct ranks *r) {
+    return r->rank == 0;
+}
+
+int ranks_threads(const struct ranks *r, int threads) {
+    if (threads > 0 || r->local_size <= 1) return threads;
+    long all = sysconf(_SC_NPROCESSORS_ONLN);
+    if (pool_default_threads() < all)
+        return 0; /* the launcher has given each rank cores of its own */
+    return all > r->local_size ? (int)(all / r->local_size) : 1;
+}
+
+/* ------------------------------------------------------------------ gradients */
+
+enum ecg_status ranks_prepare(struct trainer *t) {
+    struct ranks *r = &t->ranks;
+    if (r->size == 1) return ECG_OK;
+    r->max_requests = (int)(t->net.n_params / BUCKET) + 2;
+    TRY(MEM_NEW(&r->requests, (size_t)r->max_requests));
+    if (strcmp(t->ops->name, "cuda") != 0) return ECG_OK;
+    const struct cuda_comm *nccl;
+    TRY(ops_cuda_comm(&nccl));
+    return comm_gpu_open(&r->gpu, r->comm, nccl, t->dev);
+}
+
+/* The first gradient that this step trains. */
+static size_t lowest_trained(const struct trainer *t) {
+    const struct optim *o = &t->optim;
+    for (size_t i = 0; i < o->n_ranges; i++)
+        if (optim_is_open(o, &o->ranges[i])) return o->ranges[i].offset;
+    return o->n;
+}
+
+void ranks_begin(struct trainer *t) {
+    struct ranks *r = &t->ranks;
+    r->n_requests = 0;
+    r->lowest = lowest_trained(t);
+    r->next = t->optim.n;
+}
+
+static enum ecg_status queue(struct trainer *t, size_t from) {
+    struct ranks *r = &t->ranks;
+    size_t n = r->next - from;
+    float *x = t->net.grads + from;
+    r->next = from;
+    if (r->gpu != NULL) return comm_gpu_sum_start(r->gpu, x, n);
+    struct comm_request *request = &r->requests[r->n_requests++];
+    memset(request, 0, sizeof(*request));
+    return comm_sum_start(r->comm, request, x, n);
+}
+
+enum ecg_status ranks_gradients_done(void *trainer, size_t offset) {
+    struct trainer *t = trainer;
+    struct ranks *r = &t->ranks;
+    size_t from = offset > r->lowest ? offset : r->lowest;
+    return r->size > 1 && from + BUCKET <= r->next ? queue(t, from) : ECG_OK;
+}
+
+/* How far the sums of a step ran beside its backward pass, for people who tune: EINTHOVEN_COMM_TRACE names a file. */
+static void trace(struct trainer *t, double joined) {
+    const char *path = getenv("EINTHOVEN_COMM_TRACE");
+    FILE *f = path != NULL && t->ranks.rank == 0 ? fopen(path, "a") : NULL;
+    if (f == NULL) return;
+    for (int i = 0; i < t->ranks.n_requests; i++) {
+        const struct comm_request *q = &t->ranks.requests[i];
+        fprintf(f,
+                "{\"step\":%lld,\"bucket\":%d,\"bytes\":%zu,\"queued\":%.6f,\"started\":%.6f,"
+                "\"finished\":%.6f,\"backward_done\":%.6f}\n",
+                (long long)t->at.step + 1, i, q->n * sizeof(float), q->queued, q->started,
+                q->finished, joined);
+    }
+    fclose(f);
+}
+
+enum ecg_status ranks_join(struct trainer *t) {
+    struct ranks *r = &t->ranks;
+    double joined = log_clock();
+    if (r->size == 1) return ECG_OK;
+    if (r->next > r->lowest) TRY(queue(t, r->lowest));
+    if (r->gpu != NULL) return comm_gpu_join(r->gpu);
+    for (int i = 0; i < r->n_requests; i++) TRY(comm_wait(r->comm, &r->requests[i]));
+    trace(t, joined);
+    return ECG_OK;
+}
+
+/* ------------------------------------------------------------------ all else */
+
+enum ecg_status ranks_sum(struct ranks *r, double *x, size_t n) {
+    return r->size > 1 ? comm_sum_double(r->comm, x, n) : ECG_OK;
+}
+
+enum ecg_status ranks_gather(struct ranks *r, const void *rows, size_t n, size_t width, void **all,
+                             size_t *n_all) {
+    size_t *counts = NULL;
+    enum ecg_status status;
+    *all = NULL;
+    *n_all = 0;
+    TRY_OUT(MEM_NEW(&counts, (size_t)r->size));
+    TRY_OUT(comm_gather_counts(r->comm, n, counts));
+    for (int i = 0; i < r->size; i++) {
+        *n_all += counts[i];
+        counts[i] *= width;
+    }
+    TRY_OUT(mem_alloc(all, *n_all > 0 ? *n_all : 1, width));
+    TRY_OUT(comm_gather(r->comm, rows, counts, *all));
+out:
+    free(counts);
+    return status;
+}
+
+static enum ecg_status gather_rows(struct ranks *r, void *pointer, size_t n, size_t width) {
+    void *own, *all;
+    size_t n_all;
+    memcpy(&own, pointer, sizeof(own));
+    if (width == 0) return ECG_OK;
+    TRY(ranks_gather(r, own, n, width, &all, &n_all));
+    free(own);
+    memcpy(pointer, &all, sizeof(all));
+    return ECG_OK;
+}
+
+enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i) {
+    if (r->size == 1) return ECG_OK;
+    size_t n = i->n;
+    double total = (double)n;
+    TRY(gather_rows(r, &i->logits, n, (size_t)i->k * sizeof(float)));
+    TRY(gather_rows(r, &i->labels, n, (size_t)i->n_labels));
+    TRY(gather_rows(r, &i->targets, n, (size_t)i->n_targets * sizeof(float)));
+    TRY(comm_sum_double(r->comm, &total, 1));
+    i->n = (size_t)total;
+    return ECG_OK;
+}
+
+enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes) {
+    char *host = NULL;
+    enum ecg_status status;
+    if (t->ranks.size == 1 || bytes == 0) return ECG_OK;
+    TRY_OUT(MEM_NEW(&host, bytes));
+    TRY_OUT(t->ops->download(t->dev, host, device, bytes));
+    TRY_OUT(t->ops->sync(t->dev));
+    TRY_OUT(comm_broadcast(t->ranks.comm, host, bytes, 0));
+    TRY_OUT(t->ops->upload(t->dev, device, host, bytes));
+    TRY_OUT(t->ops->sync(t->dev));
+out:
+    free(host);
+    return status;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT
+ * Several ranks that train one model: each takes a slice of every batch, the gradients of all are summed in buckets while
+ * backward still runs, and all make the same update. What is written is written by rank 0. With one rank nothing here costs
+ * anything. */
+#ifndef TRAIN_RUN_RANKS_H
+#define TRAIN_RUN_RANKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "train/comm/comm.h"
+#include "train/comm/gpu.h"
+
+struct trainer;
+struct inferred;
+struct config;
+
+struct ranks {
+    struct comm *comm;
+    int rank, size;
+    int local_size;       /* ranks on this node, as far as all nodes have equally many */
+    struct comm_gpu *gpu; /* device cuda: NCCL sums in its memory */
+    struct comm_request *requests; /* buckets of the step under way */
+    int n_requests, max_requests;
+    size_t lowest, next; /* gradients [lowest, next) are not yet queued */
+    int64_t traced; /* the step whose buckets EINTHOVEN_COMM_TRACE tells of; -1 */
+};
+
+/* Meets the other ranks, as the launcher has started them (train.comm); ranks other than 0 keep quiet from here on. */
+enum ecg_status ranks_open(struct ranks *r, const struct config *c);
+/* The end of all ranks, with what this one's status is; returns the status of all. Idempotent, zeroed is fine. */
+enum ecg_status ranks_close(struct ranks *r, enum ecg_status status);
+bool ranks_writes(const struct ranks *r); /* rank 0, or the only one */
+/* Threads for this rank where the config leaves it open: its part of the cores that the ranks of a node share. */
+int ranks_threads(const struct ranks *r, int threads);
+
+/* t's device and network are there. */
+enum ecg_status ranks_prepare(struct trainer *t);
+/* Before the last micro-batch's backward pass; then ranks_gradients_done (a net1d_pass's `done`) as it goes down; then join. After
+ * ranks_join the gradients are those of all ranks. */
+void ranks_begin(struct trainer *t);
+enum ecg_status ranks_gradients_done(void *trainer, size_t offset);
+enum ecg_status ranks_join(struct trainer *t);
+
+/* x (n) = sum over the ranks, in their order. */
+enum ecg_status ranks_sum(struct ranks *r, double *x, size_t n);
+/* The rows of all ranks, in their order, of `width` bytes each: fresh *all (*n_all rows). rows: this rank's n. */
+enum ecg_status ranks_gather(struct ranks *r, const void *rows, size_t n, size_t width, void **all,
+                             size_t *n_all);
+/* Every rank's part of the inferred records becomes the whole, in order. */
+enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i);
+/* Rank 0's bytes in device memory go to all. */
+enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes);
+
+#endif
