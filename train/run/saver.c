@@ -9,6 +9,7 @@
 #include "checkpoints/folder.h"
 #include "checkpoints/seal.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/mem.h"
 
 #define MODEL    "model.safetensors"
@@ -58,7 +59,10 @@ static void finish(struct saver *s, enum ecg_status status) {
 
 static void *work(void *context) {
     struct saver *s = context;
-    finish(s, write_checkpoint(s));
+    double start = log_clock();
+    enum ecg_status status = write_checkpoint(s);
+    s->seconds = log_clock() - start;
+    finish(s, status);
     return NULL;
 }
 

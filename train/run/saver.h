@@ -32,7 +32,8 @@ struct saver {
     bool is_started, has_thread;
     atomic_bool is_done;
     enum ecg_status status;
-    char *message; /* of a failure */
+    double seconds; /* that it took */
+    char *message;  /* of a failure */
 };
 
 /* Writes the snapshot in the background (here and now where no thread can be had). */

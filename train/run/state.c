@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "train/run/ema.h"
+#include "train/run/stop.h"
 #include "train/run/trainer.h"
 
 #define STATE_MAX_BYTES ((size_t)1 << 20)
@@ -150,6 +151,7 @@ static void forget_best(struct trainer *t) {
 static enum ecg_status settle(struct trainer *t) {
     if (!saver_is_busy(&t->saver) && !saver_is_done(&t->saver)) return ECG_OK;
     enum ecg_status status = saver_wait(&t->saver);
+    stop_saved(t->saver.seconds);
     if (status == ECG_OK)
         t->saved = t->saving;
     else

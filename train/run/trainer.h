@@ -18,6 +18,7 @@
 #include "train/run/ranks.h"
 #include "train/run/saver.h"
 #include "train/run/source.h"
+#include "train/run/stop.h"
 
 /* Where the run stands: all that a resume needs beside weights and moments. */
 struct trainer_position {
@@ -57,7 +58,7 @@ struct trainer {
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct exchange exchange; /* where the device leaves the loss to the host */
     struct ranks ranks;
-    bool stop; /* a stop was asked for, of any rank, as all have agreed in the last step */
+    enum stop_wish wish; /* of all ranks, as they have agreed in the last step */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
     float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
@@ -82,16 +83,12 @@ struct loader_options trainer_loader(const struct trainer *t);
  * arXiv 2202.10054): the backbone in evaluation mode, on embeddings where they can be kept. A part of the set-up: nothing
  * is written, t->at and the optimiser are as before. */
 enum ecg_status trainer_preview(struct trainer *t);
-/* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
+/* Trains from t->at to the end (or until train/run/stop.h says to stop: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 
 /* Rank 0's running statistics of batch norm to all ranks. */
 enum ecg_status trainer_share_statistics(struct trainer *t);
-
-/* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
-void trainer_request_stop(void);
-bool trainer_stop_requested(void);
 
 /* Every head predicts labels or classes: `best` and plateau follow the macro AUROC. */
 bool trainer_by_auroc(const struct trainer *t);
