@@ -85,6 +85,13 @@ static enum ecg_status test_result(const struct config *c, const struct training
     return status;
 }
 
+/* The end of all ranks. When they have agreed to stop they part in peace: the others wait for rank 0's checkpoint. */
+static enum ecg_status part(struct trainer *t, enum ecg_status status) {
+    bool agreed = status == ECG_ERR_STOPPED && t->wish >= STOP_TIME;
+    enum ecg_status closed = ranks_close(&t->ranks, agreed ? ECG_OK : status);
+    return agreed && closed == ECG_OK ? ECG_ERR_STOPPED : closed;
+}
+
 enum ecg_status pretrain_run(const struct training_options *o) {
     struct config c = {0};
     struct trainer t = {.config = &c, .run = o->out};
@@ -105,7 +112,7 @@ enum ecg_status pretrain_run(const struct training_options *o) {
     TRY_OUT(train(&t, o, &lock));
 out:
     writes = ranks_writes(&t.ranks);
-    status = ranks_close(&t.ranks, status);
+    status = part(&t, status);
     trainer_free(&t);
     if (status == ECG_OK && writes) status = test_result(&c, o);
     if (lock >= 0) close(lock);
@@ -142,7 +149,7 @@ enum ecg_status finetune_run(const struct training_options *o) {
 out:
     network_free(&g);
     writes = ranks_writes(&t.ranks);
-    status = ranks_close(&t.ranks, status);
+    status = part(&t, status);
     trainer_free(&t);
     if (status == ECG_OK && writes) status = test_result(&c, o);
     if (lock >= 0) close(lock);
