@@ -58,7 +58,7 @@ MPI_SRC  := train/comm/mpi/wire_mpi.c
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
 # What shares memory between threads, small enough for the thread sanitizer.
-TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run% test_comm,$(notdir $(TESTS)))
+TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run% test_comm test_saver,$(notdir $(TESTS)))
 
 ifeq ($(V),0)
 say = @printf '  %-3s %s\n' $(1) $(2);

@@ -84,8 +84,9 @@ static enum ecg_status work(struct rank *r) {
     struct comm_options options;
     TRY(comm_options_init(&options));
     TRY(comm_open(&r->comm, &options));
-    TRY(r->ops->open(&r->dev, 0));
     TRY(ops_cuda_comm(&nccl));
+    TRY(nccl->choose(comm_local_rank(r->comm)));
+    TRY(r->ops->open(&r->dev, 0));
     TRY(comm_gpu_open(&r->gpu, r->comm, nccl, r->dev));
     for (int b = 0; b < N_BUCKETS; b++) {
         TRY(r->ops->alloc(r->dev, (void **)&r->u[b], sizes[b] * sizeof(float)));

@@ -60,11 +60,14 @@ enum ecg_status command_pretrain(int argc, char **argv) {
 enum ecg_status command_finetune(int argc, char **argv) {
     return train(
         finetune_run, true, "finetune CONFIG --weights W --out RUN [--set KEY=VALUE]... [--resume]",
-        "Puts a new head for head.labels or head.targets on given weights and trains it: alone\n"
-        "(head.freeze: true, a linear probe), with the backbone (optim.backbone_lr), or first alone,\n"
-        "then with it (finetune.probe_epochs). The network's shape is the weights'.\n"
+        "Puts a new head for head.labels, head.targets, or head.event and head.time, or several (heads),\n"
+        "on given weights and trains it: alone (head.freeze: true, a linear probe), with the backbone\n"
+        "(optim.backbone_lr), or first alone, then with it (finetune.probe_epochs). The network's shape is\n"
+        "the weights'.\n"
         "    einthoven finetune configs/finetune.yaml --weights runs/a --out runs/age \\\n"
-        "        --set head.targets='[age]'",
+        "        --set head.targets='[age]'\n"
+        "    einthoven finetune configs/finetune.yaml --weights runs/a --out runs/both \\\n"
+        "        --set heads='[{targets: [age], loss: huber}, {event: death, time: days}]'",
         argc, argv);
 }
 

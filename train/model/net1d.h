@@ -129,8 +129,8 @@ struct net1d_pass {
     uint64_t seed;
     uint32_t step;
     uint64_t sample0; /* place of the micro-batch's first sample in the step's batch */
-    enum ecg_status (*done)(void *context, size_t offset); /* backward, where passes are not recorded: the gradients from
-                          this place of the flat array on are there; NULL: nobody asks */
+    enum ecg_status (*done)(void *context, size_t offset); /* backward: the gradients from this place of the flat array on
+                          are there; such a pass is not recorded. NULL: nobody asks */
     void *context;
     bool same_weights; /* the convolutions' weights are those of the last forward pass (before which there need not be
                           one) */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Passes that the backend records and repeats. Everything that a pass launches follows from its kind (batch size, direction,
- * statistics), the network's memory, and which tensors are frozen. Dropout and drop-path draw other numbers in each step:
- * such passes are done anew every time. */
+ * statistics), the network's memory, and which tensors are frozen. Dropout and drop-path draw other numbers in each step,
+ * and ranks hear of gradients as they are launched: such passes are done anew every time. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,7 +71,7 @@ enum ecg_status repeat_pass(struct net1d *net, bool backward, int B, const struc
         B, backward, pass->train, pass->frozen_norm, pass->frozen_below, NULL};
     struct net1d_recorded *r = NULL;
     if (net->ops->run == NULL) return do_work(&w);
-    if (net->graphs && !is_random(net, pass)) {
+    if (net->graphs && pass->done == NULL && !is_random(net, pass)) {
         TRY(follow_frozen(net));
         r = find(net->p, &kind);
     }

@@ -2,6 +2,7 @@
  * Slices, buckets and gathers over a communicator. */
 #include "train/run/ranks.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,50 +15,96 @@
 #include "train/run/infer.h"
 #include "train/run/trainer.h"
 
-#define BUCKET ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
+#define BUCKET  ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
+#define MESSAGE ((size_t)1400)    /* of the failure that all share */
 
 /* ------------------------------------------------------------------ opening */
 
-/* The ranks of a node share its GPUs: each sees its own alone. */
+/* Each rank of a node takes a GPU of its own, before its device is opened. */
 static enum ecg_status choose_gpu(int local_rank) {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    char own[64], *list = NULL, *save = NULL;
-    int n = 0;
-    snprintf(own, sizeof(own), "%d", local_rank);
-    if (visible != NULL && *visible != 0) {
-        TRY(mem_strdup(&list, visible));
-        for (char *w = strtok_r(list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) n++;
-        strcpy(list, visible);
-        int wanted = n > 0 ? local_rank % n : 0;
-        char *w = strtok_r(list, ",", &save);
-        while (w != NULL && wanted-- > 0) w = strtok_r(NULL, ",", &save);
-        if (w != NULL) snprintf(own, sizeof(own), "%s", w);
-        free(list);
-    }
-    if (setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
-    return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
+    const struct cuda_comm *nccl;
+    TRY(ops_cuda_comm(&nccl));
+    return nccl->choose(local_rank);
 }
 
-enum ecg_status ranks_open(struct ranks *r, const struct config *c) {
+static enum ecg_status meet(struct ranks *r, const char *backend) {
     struct comm_options o;
-    *r = (struct ranks){.size = 1, .local_size = 1, .traced = -1};
     TRY(comm_options_init(&o));
-    o.backend = conf_choice_name(config_options, "train.comm", c->train.comm);
+    o.backend = backend;
     TRY(comm_open(&r->comm, &o));
     r->rank = comm_rank(r->comm);
     r->size = comm_size(r->comm);
     if (r->size == 1) return ECG_OK;
+    if (r->rank != 0) log_set_level(LOG_ERROR);
     double local = comm_local_rank(r->comm) + 1;
     TRY(comm_max_double(r->comm, &local, 1));
     r->local_size = (int)local;
     log_info("%d ranks (%s), %d on a node", r->size, comm_backend(r->comm), r->local_size);
-    if (r->rank != 0) log_set_level(LOG_ERROR);
-    return strcmp(c->train.device, "cuda") == 0 ? choose_gpu(comm_local_rank(r->comm)) : ECG_OK;
+    return ECG_OK;
+}
+
+enum ecg_status ranks_open(struct ranks *r, const struct config *c, enum ecg_status status) {
+    char *message = NULL;
+    *r = (struct ranks){.size = 1, .local_size = 1};
+    if (status != ECG_OK) {
+        /* The others have read the same file, or wait for this rank: all end by its message, where they can be found. */
+        if (mem_strdup(&message, ecg_message()) == ECG_OK && meet(r, "auto") == ECG_OK)
+            status = ranks_agree(r, ecg_fail(status, "%s", message));
+        else
+            ecg_fail(status, "%s", message != NULL ? message : "");
+        free(message);
+        return status;
+    }
+    TRY(meet(r, conf_choice_name(config_options, "train.comm", c->train.comm)));
+    TRY(ranks_agree(r, ECG_OK));
+    return strcmp(c->train.device, "cuda") == 0 && r->size > 1
+               ? choose_gpu(comm_local_rank(r->comm))
+               : ECG_OK;
+}
+
+enum ecg_status ranks_agree(struct ranks *r, enum ecg_status status) {
+    char text[MESSAGE];
+    size_t *all = NULL;
+    int first = 0;
+    enum ecg_status common = status;
+    if (r->size == 1) return status;
+    snprintf(text, sizeof(text), "%s", ecg_message());
+    TRY(MEM_NEW(&all, (size_t)r->size));
+    status = comm_gather_counts(r->comm, (size_t)common, all);
+    while (status == ECG_OK && first < r->size && all[first] == ECG_OK) first++;
+    common = status == ECG_OK && first < r->size ? (enum ecg_status)all[first] : ECG_OK;
+    free(all);
+    if (common == ECG_OK) return status;
+    TRY(comm_broadcast(r->comm, text, sizeof(text), first));
+    r->agreed = true;
+    if (r->rank != 0) return ecg_fail(common, "%s", "");
+    if (first == 0) return ecg_fail(common, "%s", text);
+    return ecg_fail(common, "rank %d: %s", first, text);
+}
+
+/* The end of a trace: what this rank has sent, beside the floats that were summed. */
+static void trace_end(const struct ranks *r) {
+    const char *path = getenv("EINTHOVEN_COMM_TRACE");
+    FILE *f = path != NULL && r->rank == 0 && r->size > 1 ? fopen(path, "a") : NULL;
+    if (f == NULL) return;
+    fprintf(f, "{\"ranks\":%d,\"summed\":%" PRIu64 ",\"sent\":%" PRIu64 "}\n", r->size, r->summed,
+            comm_bytes_sent(r->comm));
+    fclose(f);
 }
 
 enum ecg_status ranks_close(struct ranks *r, enum ecg_status status) {
     comm_gpu_close(r->gpu, status);
-    if (r->comm != NULL) status = comm_close(r->comm, status);
+    if (r->comm != NULL && status == ECG_OK) trace_end(r);
+    if (r->comm != NULL && r->agreed) {
+        /* All end here: whoever takes longer, with a checkpoint, is waited for and not told of a failure. */
+        char *message = NULL;
+        bool kept = mem_strdup(&message, ecg_message()) == ECG_OK;
+        comm_close(r->comm, ECG_OK);
+        ecg_fail(status, "%s", kept && r->rank == 0 ? message : "");
+        free(message);
+    } else if (r->comm != NULL) {
+        status = comm_close(r->comm, status);
+    }
     free(r->requests);
     *r = (struct ranks){.size = 1};
     return status;
@@ -108,17 +155,26 @@ static enum ecg_status queue(struct trainer *t, size_t from) {
     size_t n = r->next - from;
     float *x = t->net.grads + from;
     r->next = from;
+    r->summed += n;
     if (r->gpu != NULL) return comm_gpu_sum_start(r->gpu, x, n);
     struct comm_request *request = &r->requests[r->n_requests++];
     memset(request, 0, sizeof(*request));
     return comm_sum_start(r->comm, request, x, n);
 }
 
-enum ecg_status ranks_gradients_done(void *trainer, size_t offset) {
-    struct trainer *t = trainer;
+/* Buckets end at the same places on all ranks, those without a record too, however far a layer's gradients reach. */
+static enum ecg_status queue_down_to(struct trainer *t, size_t offset) {
     struct ranks *r = &t->ranks;
-    size_t from = offset > r->lowest ? offset : r->lowest;
-    return r->size > 1 && from + BUCKET <= r->next ? queue(t, from) : ECG_OK;
+    while (r->next > r->lowest) {
+        size_t from = r->next - r->lowest > BUCKET ? r->next - BUCKET : r->lowest;
+        if (from < offset) return ECG_OK;
+        TRY(queue(t, from));
+    }
+    return ECG_OK;
+}
+
+enum ecg_status ranks_gradients_done(void *trainer, size_t offset) {
+    return queue_down_to(trainer, offset);
 }
 
 /* How far the sums of a step ran beside its backward pass, for people who tune: EINTHOVEN_COMM_TRACE names a file. */
@@ -141,7 +197,7 @@ enum ecg_status ranks_join(struct trainer *t) {
     struct ranks *r = &t->ranks;
     double joined = log_clock();
     if (r->size == 1) return ECG_OK;
-    if (r->next > r->lowest) TRY(queue(t, r->lowest));
+    TRY(queue_down_to(t, 0));
     if (r->gpu != NULL) return comm_gpu_join(r->gpu);
     for (int i = 0; i < r->n_requests; i++) TRY(comm_wait(r->comm, &r->requests[i]));
     trace(t, joined);
@@ -194,6 +250,10 @@ enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i) {
     TRY(comm_sum_double(r->comm, &total, 1));
     i->n = (size_t)total;
     return ECG_OK;
+}
+
+enum ecg_status ranks_share(struct ranks *r, void *data, size_t bytes) {
+    return r->size > 1 ? comm_broadcast(r->comm, data, bytes, 0) : ECG_OK;
 }
 
 enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes) {

@@ -25,18 +25,23 @@ struct ranks {
     struct comm_request *requests; /* buckets of the step under way */
     int n_requests, max_requests;
     size_t lowest, next; /* gradients [lowest, next) are not yet queued */
-    int64_t traced; /* the step whose buckets EINTHOVEN_COMM_TRACE tells of; -1 */
+    uint64_t summed;     /* gradients, over all steps */
+    bool agreed;         /* all ranks know why they end */
 };
 
-/* Meets the other ranks, as the launcher has started them (train.comm); ranks other than 0 keep quiet from here on. */
-enum ecg_status ranks_open(struct ranks *r, const struct config *c);
+/* Meets the other ranks, as the launcher has started them (train.comm); ranks other than 0 keep quiet from here on. status: how the
+ * reading of the config went; a failure there, on one rank, is the failure of all, too. */
+enum ecg_status ranks_open(struct ranks *r, const struct config *c, enum ecg_status status);
+/* What the ranks have done each by itself: all come here with their status, and all fail where one has failed, with the status of
+ * the lowest such rank. Rank 0 has its message, the others none, so that one message is printed. */
+enum ecg_status ranks_agree(struct ranks *r, enum ecg_status status);
 /* The end of all ranks, with what this one's status is; returns the status of all. Idempotent, zeroed is fine. */
 enum ecg_status ranks_close(struct ranks *r, enum ecg_status status);
 bool ranks_writes(const struct ranks *r); /* rank 0, or the only one */
 /* Threads for this rank where the config leaves it open: its part of the cores that the ranks of a node share. */
 int ranks_threads(const struct ranks *r, int threads);
 
-/* t's device and network are there. */
+/* t's device and network are there. All ranks. */
 enum ecg_status ranks_prepare(struct trainer *t);
 /* Before the last micro-batch's backward pass; then ranks_gradients_done (a net1d_pass's `done`) as it goes down; then join. After
  * ranks_join the gradients are those of all ranks. */
@@ -51,7 +56,9 @@ enum ecg_status ranks_gather(struct ranks *r, const void *rows, size_t n, size_t
                              size_t *n_all);
 /* Every rank's part of the inferred records becomes the whole, in order. */
 enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i);
-/* Rank 0's bytes in device memory go to all. */
+/* Rank 0's bytes go to all. */
+enum ecg_status ranks_share(struct ranks *r, void *data, size_t bytes);
+/* The same in device memory. */
 enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes);
 
 #endif

@@ -164,7 +164,7 @@ static enum ecg_status run_parts(struct trainer *t, const struct batch *b, const
         int n = step_micro_batch(t, b, first);
         TRY(forward(t, b, first, n, &pass));
         TRY(add_loss(t, &a->truth, known, a->at + first, n));
-        if (first + n == b->B && t->ops->run == NULL) {
+        if (first + n == b->B && t->ranks.size > 1) {
             pass.done = ranks_gradients_done;
             pass.context = t;
         }

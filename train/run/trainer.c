@@ -103,11 +103,12 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
-    TRY(ranks_prepare(t));
-    return ema_create(t);
+    TRY(ema_create(t));
+    return trainer_prepare_saving(t);
 }
 
 void trainer_free(struct trainer *t) {
+    saver_free(&t->saver);
     journal_close(&t->journal);
     feed_free(&t->feed);
     optim_free(&t->optim);
@@ -181,6 +182,11 @@ static enum ecg_status finish_step(struct trainer *t, const double *known, bool 
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
     TRY(agree(t));
     line->loss = total_value(&t->total, known, t->loss_sum);
+    for (int k = 0; k < t->total.n && t->total.n > 1; k++) {
+        line->losses.name[k] = t->heads.v[k].name;
+        line->losses.value[k] = known[k] > 0 ? t->loss_sum[k] / known[k] : (double)NAN;
+        line->losses.n = k + 1;
+    }
     if (any && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
             ECG_ERR_FAIL,
@@ -214,21 +220,51 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
     return better;
 }
 
+static size_t say(char *text, size_t size, size_t n, const char *what,
+                  const struct journal_figures *f) {
+    for (int i = 0; i < f->n && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "  %s %s %.4g", f->name[i], what, f->value[i]);
+    return n;
+}
+
+static void say_validation(const struct trainer *t, const struct validation *v, bool is_best) {
+    char text[1000] = "";
+    size_t n = 0;
+    if (!isnan(v->macro_auroc))
+        n = (size_t)snprintf(text, sizeof(text), "  macro AUROC %.4f", v->macro_auroc);
+    n = say(text, sizeof(text), n, "accuracy", &v->accuracy);
+    n = say(text, sizeof(text), n, "C-index", &v->c_index);
+    say(text, sizeof(text), n, "MAE", &v->mae);
+    log_info("step %lld  valid loss %.6g%s%s", (long long)t->at.step, v->loss, text,
+             is_best ? "  best" : "");
+}
+
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
     TRY(ema_swap(t));
     TRY(trainer_share_statistics(t));
     TRY(validation_run(t, &v));
     TRY(ema_swap(t));
+    TRY(ranks_share(&t->ranks, &t->at,
+                    sizeof(t->at))); /* rank 0's best may be one that no disk took */
     *is_best = note_progress(t, &v);
-    struct journal_valid line = {t->at.step, epoch, v.loss, v.macro_auroc};
-    if (isnan(v.macro_auroc))
-        log_info("step %lld  valid loss %.6g%s", (long long)t->at.step, v.loss,
-                 *is_best ? "  best" : "");
-    else
-        log_info("step %lld  valid loss %.6g  macro AUROC %.4f%s", (long long)t->at.step, v.loss,
-                 v.macro_auroc, *is_best ? "  best" : "");
+    struct journal_valid line = {.step = t->at.step,
+                                 .epoch = epoch,
+                                 .loss = v.loss,
+                                 .macro_auroc = v.macro_auroc,
+                                 .losses = v.losses,
+                                 .accuracy = v.accuracy,
+                                 .c_index = v.c_index,
+                                 .mae = v.mae};
+    say_validation(t, &v, *is_best);
     return ranks_writes(&t->ranks) ? journal_put_valid(&t->journal, &line) : ECG_OK;
+}
+
+/* Saves where that is due; `at_end`: and waits until it is on the disk. */
+static enum ecg_status save(struct trainer *t, bool due, bool is_best, bool at_end) {
+    if (!due) trainer_saved(t, false);
+    if (due) TRY(trainer_save(t, is_best));
+    return at_end ? trainer_save_end(t) : ECG_OK;
 }
 
 /* Where there is nothing to save. */
@@ -236,13 +272,6 @@ static enum ecg_status stop_before(const struct trainer *t, int64_t step) {
     stop_settle(t->wish, ranks_writes(&t->ranks));
     return ecg_fail(ECG_ERR_STOPPED, "stopped before step %lld: run again with --resume",
                     (long long)step);
-}
-
-static enum ecg_status save_timed(struct trainer *t, bool is_best) {
-    double start = log_clock();
-    TRY(trainer_save(t, is_best));
-    stop_saved(log_clock() - start);
-    return ECG_OK;
 }
 
 /* What follows a step: validation, checkpoint, the end. */
@@ -257,9 +286,10 @@ static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool
     bool stale = c->train.early_stop > 0 && t->at.stale >= c->train.early_stop;
     if (stale) log_info("early stop: %lld validations without progress", (long long)t->at.stale);
     t->at.finished = at_end || stale;
-    bool save =
+    bool to_save =
         t->wish != STOP_NONE || (c->train.save_every > 0 && t->at.step % c->train.save_every == 0);
-    if (t->at.finished || is_best || save) TRY(save_timed(t, is_best || !t->has_valid));
+    bool ends = t->at.finished || t->wish >= STOP_TIME;
+    TRY(save(t, ends || is_best || to_save, is_best || !t->has_valid, ends));
     if (t->wish == STOP_SAVE) log_info("step %lld: saved, as asked by USR2", (long long)t->at.step);
     *done = t->at.finished;
     if (*done || t->wish < STOP_TIME) return ECG_OK;
@@ -415,6 +445,7 @@ enum ecg_status trainer_run(struct trainer *t) {
     TRY_OUT(run_steps(t, loader, &progress, &next));
     progress_end(&progress);
 out:
+    trainer_saved(t, true); /* where an error ended the run */
     free(next.message);
     loader_close(loader);
     feed_free(&t->feed);

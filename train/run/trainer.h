@@ -16,6 +16,7 @@
 #include "train/run/feed.h"
 #include "train/run/journal.h"
 #include "train/run/ranks.h"
+#include "train/run/saver.h"
 #include "train/run/source.h"
 #include "train/run/stop.h"
 
@@ -65,6 +66,8 @@ struct trainer {
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;
     struct trainer_position at;
+    struct trainer_position saving, saved; /* of the saver's snapshot; of the newest checkpoint on the disk */
+    struct saver saver;
     struct feed feed; /* of trainer_run */
     double loss_sum[HEADS_MAX]; /* of the step under way */
     struct journal journal;
@@ -93,13 +96,23 @@ bool trainer_by_auroc(const struct trainer *t);
 /* Sets t->meta.thresholds to NaN: none. */
 void trainer_forget_thresholds(struct trainer *t);
 
-/* state.c: RUN/checkpoints. */
+/* state.c: RUN/checkpoints. Memory for snapshots; after the optimiser and ema_create. */
+enum ecg_status trainer_prepare_saving(struct trainer *t);
+/* How much that is, of model.safetensors and of state.safetensors; t may be planned. */
+enum ecg_status trainer_snapshot_bytes(const struct trainer *t, uint64_t *model, uint64_t *state);
+/* Takes a snapshot and writes it in the background, once the save before, if any, is done. That a save failed (a full disk)
+ * is said in a warning, and the training goes on with the checkpoint before as `last`. */
 enum ecg_status trainer_save(struct trainer *t, bool is_best);
-/* What trainer_save does last: removes checkpoints that no link points at, and what a killed run left. */
+/* Notes the end of a save in the background; `wait`: and waits for it. */
+void trainer_saved(struct trainer *t, bool wait);
+/* Waits for the run's last save, whose failure is an error: ECG_ERR_IO. */
+enum ecg_status trainer_save_end(struct trainer *t);
+/* What a save does last: removes the checkpoints beyond train.keep that no link points at, and what a killed run left. */
 enum ecg_status trainer_prune(const struct trainer *t);
 /* How many bytes state.safetensors has; t may be planned. */
 enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes);
-/* Loads checkpoints/last when there is one; *found tells. */
+/* Loads checkpoints/last when there is one; *found tells. A damaged one is passed over for the newest before it that is whole,
+ * with a warning; ECG_ERR_DATA when none is. */
 enum ecg_status trainer_load_last(struct trainer *t, bool *found);
 
 #endif

@@ -47,12 +47,10 @@ static enum ecg_status load_initial(struct trainer *t, const struct config *c) {
 
 /* Rank 0 takes the run folder; the others wait until it is there, and is theirs to read. */
 static enum ecg_status take_folder(struct trainer *t, const struct training_options *o, int *lock) {
-    if (ranks_writes(&t->ranks)) {
-        TRY(rundir_lock(o->out, lock));
-        TRY(rundir_describe(o->out, t->config, o->command, &t->train,
-                            t->has_valid ? &t->valid : NULL));
-    }
-    return t->ranks.size > 1 ? comm_barrier(t->ranks.comm) : ECG_OK;
+    if (!ranks_writes(&t->ranks)) return ECG_OK;
+    TRY(rundir_lock(o->out, lock));
+    return rundir_describe(o->out, t->config, o->command, &t->train,
+                           t->has_valid ? &t->valid : NULL);
 }
 
 static enum ecg_status open_journal(struct trainer *t, const char *run, int64_t keep_step) {
@@ -60,9 +58,10 @@ static enum ecg_status open_journal(struct trainer *t, const char *run, int64_t 
 }
 
 static enum ecg_status train(struct trainer *t, const struct training_options *o, int *lock) {
-    TRY(take_folder(t, o, lock));
+    TRY(ranks_prepare(t));
+    TRY(ranks_agree(&t->ranks, take_folder(t, o, lock)));
     bool found = false;
-    if (o->resume) TRY(trainer_load_last(t, &found));
+    if (o->resume) TRY(ranks_agree(&t->ranks, trainer_load_last(t, &found)));
     if (found && t->at.finished) {
         log_info("%s: this run is finished (step %lld)", o->out, (long long)t->at.step);
         return ranks_writes(&t->ranks) ? trainer_prune(t)
@@ -72,7 +71,7 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
     if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
     if (!found) TRY(ema_start(t));
-    TRY(open_journal(t, o->out, found ? t->at.step : -1));
+    TRY(ranks_agree(&t->ranks, open_journal(t, o->out, found ? t->at.step : -1)));
     return trainer_run(t);
 }
 
@@ -85,74 +84,67 @@ static enum ecg_status test_result(const struct config *c, const struct training
     return status;
 }
 
-/* The end of all ranks. When they have agreed to stop they part in peace: the others wait for rank 0's checkpoint. */
-static enum ecg_status part(struct trainer *t, enum ecg_status status) {
-    bool agreed = status == ECG_ERR_STOPPED && t->wish >= STOP_TIME;
-    enum ecg_status closed = ranks_close(&t->ranks, agreed ? ECG_OK : status);
-    return agreed && closed == ECG_OK ? ECG_ERR_STOPPED : closed;
+/* All that a rank does by itself before training. */
+static enum ecg_status set_up_pretrain(struct trainer *t, struct config *c,
+                                       const struct training_options *o) {
+    struct leads leads;
+    if (ranks_writes(&t->ranks)) TRY(rundir_check(o->out, o->resume));
+    TRY(setup_pretrain(t, c, &leads));
+    TRY(make_network(t, c, false));
+    TRY(setup_outputs(t, &leads));
+    TRY(load_initial(t, c));
+    TRY(trainer_prepare(t));
+    if (!config_names_heads(c)) return ECG_OK;
+    return c->init.weights != NULL ? head_measure_targets(t) : head_fit_targets(t);
 }
 
-enum ecg_status pretrain_run(const struct training_options *o) {
-    struct config c = {0};
-    struct trainer t = {.config = &c, .run = o->out};
+static enum ecg_status set_up_finetune(struct trainer *t, struct config *c,
+                                       const struct training_options *o, struct network *g) {
     struct leads leads;
-    int lock = -1;
-    bool writes;
-    enum ecg_status status;
-    TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
-    TRY_OUT(ranks_open(&t.ranks, &c));
-    if (ranks_writes(&t.ranks)) TRY_OUT(rundir_check(o->out, o->resume));
-    TRY_OUT(setup_pretrain(&t, &c, &leads));
-    TRY_OUT(make_network(&t, &c, false));
-    TRY_OUT(setup_outputs(&t, &leads));
-    TRY_OUT(load_initial(&t, &c));
-    TRY_OUT(trainer_prepare(&t));
-    if (config_names_heads(&c))
-        TRY_OUT(c.init.weights != NULL ? head_measure_targets(&t) : head_fit_targets(&t));
-    TRY_OUT(train(&t, o, &lock));
-out:
-    writes = ranks_writes(&t.ranks);
-    status = part(&t, status);
-    trainer_free(&t);
-    if (status == ECG_OK && writes) status = test_result(&c, o);
-    if (lock >= 0) close(lock);
-    config_free(&c);
-    return status;
-}
-
-enum ecg_status finetune_run(const struct training_options *o) {
-    struct config c = {0};
-    struct trainer t = {.config = &c, .run = o->out, .is_finetune = true};
-    struct network g = {0};
-    struct leads leads;
-    int lock = -1;
-    bool writes;
-    enum ecg_status status;
-    TRY_OUT(config_load(&c, o->config, o->sets, o->n_sets));
-    TRY_OUT(ranks_open(&t.ranks, &c));
-    if (ranks_writes(&t.ranks)) TRY_OUT(rundir_check(o->out, o->resume));
-    TRY_OUT(network_read(&g, o->weights));
-    TRY_OUT(stem_adapt(&g, &c));
-    TRY_OUT(setup_finetune(&t, &c, &g, &leads));
-    network_warn_preset(&g, t.train.data->schema.preprocessing, t.train.data->path);
-    TRY_OUT(make_network(&t, &c, c.head.freeze));
-    TRY_OUT(setup_outputs(&t, &leads));
-    if (loads_backbone(&c))
-        TRY_OUT(weights_load(&t.net, &g.file, WEIGHTS_BACKBONE, NULL));
+    if (ranks_writes(&t->ranks)) TRY(rundir_check(o->out, o->resume));
+    TRY(network_read(g, o->weights));
+    TRY(stem_adapt(g, c));
+    TRY(setup_finetune(t, c, g, &leads));
+    network_warn_preset(g, t->train.data->schema.preprocessing, t->train.data->path);
+    TRY(make_network(t, c, c->head.freeze));
+    TRY(setup_outputs(t, &leads));
+    if (loads_backbone(c))
+        TRY(weights_load(&t->net, &g->file, WEIGHTS_BACKBONE, NULL));
     else
-        log_info("finetune.init: the backbone starts at random, not from %s", g.path);
-    network_free(&g); /* its pages count as this program's memory as long as they are mapped */
-    TRY_OUT(net1d_init_weights(&t.net, (uint64_t)c.init.seed, loads_backbone(&c)));
-    TRY_OUT(trainer_prepare(&t));
-    TRY_OUT(head_fit_targets(&t));
+        log_info("finetune.init: the backbone starts at random, not from %s", g->path);
+    network_free(g); /* its pages count as this program's memory as long as they are mapped */
+    TRY(net1d_init_weights(&t->net, (uint64_t)c->init.seed, loads_backbone(c)));
+    TRY(trainer_prepare(t));
+    return head_fit_targets(t);
+}
+
+static enum ecg_status run(const struct training_options *o, bool is_finetune) {
+    struct config c = {0};
+    struct trainer t = {.config = &c, .run = o->out, .is_finetune = is_finetune};
+    struct network g = {0};
+    int lock = -1;
+    bool writes;
+    enum ecg_status status;
+    TRY_OUT(ranks_open(&t.ranks, &c, config_load(&c, o->config, o->sets, o->n_sets)));
+    TRY_OUT(ranks_agree(&t.ranks,
+                        is_finetune ? set_up_finetune(&t, &c, o, &g) : set_up_pretrain(&t, &c, o)));
     TRY_OUT(train(&t, o, &lock));
 out:
     network_free(&g);
     writes = ranks_writes(&t.ranks);
-    status = part(&t, status);
+    if (status == ECG_ERR_STOPPED && t.wish >= STOP_TIME) t.ranks.agreed = true;
+    status = ranks_close(&t.ranks, status);
     trainer_free(&t);
     if (status == ECG_OK && writes) status = test_result(&c, o);
     if (lock >= 0) close(lock);
     config_free(&c);
     return status;
+}
+
+enum ecg_status pretrain_run(const struct training_options *o) {
+    return run(o, false);
+}
+
+enum ecg_status finetune_run(const struct training_options *o) {
+    return run(o, true);
 }
