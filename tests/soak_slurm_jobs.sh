@@ -33,7 +33,7 @@ fi
 mkdir "$slurm/bin"
 cp "$einthoven" "$slurm/bin/einthoven"
 cp scripts/slurm_cpu.sbatch scripts/launch_local.sh "$slurm"
-sed '/gpus/d; s/device=cuda/device=cpu/; s/precision=bf16/precision=fp32/' scripts/slurm_nodes.sbatch >"$slurm/slurm_nodes.sbatch"
+sed '/gpus/d; s/device=cuda/device=cpu/; s/precision=bf16/precision=fp32/; s/--wait=120/--wait=5/' scripts/slurm_nodes.sbatch >"$slurm/slurm_nodes.sbatch"
 export PATH=$slurm/bin:$PATH DATA=$slurm/ecgs CONFIG=$slurm/c.yaml
 cd "$slurm" || exit 1
 einthoven -q synth --out "$DATA" --records 200 --seed 5 --rate 100
