@@ -119,7 +119,11 @@ enum ecg_status trainer_prepare_saving(struct trainer *t) {
     if (!ranks_writes(&t->ranks)) return ECG_OK;
     TRY(trainer_snapshot_bytes(t, &model, &state));
     TRY(safetensors_image_reserve(&s->snapshot.model, model));
-    return safetensors_image_reserve(&s->snapshot.state, state);
+    TRY(safetensors_image_reserve(&s->snapshot.state, state));
+    /* touched here, so that the first save need not wait for the pages */
+    memset(s->snapshot.model.data, 0, model);
+    memset(s->snapshot.state.data, 0, state);
+    return ECG_OK;
 }
 
 static enum ecg_status take_snapshot(struct trainer *t, bool is_best) {
