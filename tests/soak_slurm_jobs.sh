@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Jobs of scripts/slurm_cpu.sbatch under a real Slurm of two nodes on this machine (tests/support/slurm.inc): left alone, preempted by a
-# higher partition, warned of the time limit, requeued by hand, their node lost. Each ends, after its requeues, with the weights of
-# the undisturbed run without Slurm, bit for bit.
+# Jobs of scripts/slurm_cpu.sbatch, and of slurm_nodes.sbatch with two ranks on the CPU, under a real Slurm of two nodes on this machine
+# (tests/support/slurm.inc): left alone, preempted by a higher partition, warned of the time limit, requeued by hand, a node lost.
+# Each ends, after its requeues, with the weights of the undisturbed run without Slurm, bit for bit.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . tests/support/shell.inc
@@ -18,7 +18,7 @@ slurm_apart
 trap 'exit 143' TERM INT HUP
 # A node is all that its first process started, and lost when that is killed.
 slurm_node() {
-    unshare --mount --pid --fork --kill-child --mount-proc sh -c "mount -t tmpfs tmpfs /tmp && exec slurmd -D -N $1" 2>"$slurm/node.$1.log" &
+    unshare --mount --pid --fork --kill-child --mount-proc sh -c "mount -t tmpfs tmpfs /tmp && mount --bind $slurm/hosts /etc/hosts && exec slurmd -D -N $1" 2>"$slurm/node.$1.log" &
     echo $! >"$slurm/node.$1"
     disown
 }
@@ -32,7 +32,8 @@ fi
 # What jobs use lies where both nodes see it.
 mkdir "$slurm/bin"
 cp "$einthoven" "$slurm/bin/einthoven"
-cp scripts/slurm_cpu.sbatch "$slurm/job.sbatch"
+cp scripts/slurm_cpu.sbatch scripts/launch_local.sh "$slurm"
+sed '/gpus/d; s/device=cuda/device=cpu/; s/precision=bf16/precision=fp32/; s/--wait=120/--wait=5/' scripts/slurm_nodes.sbatch >"$slurm/slurm_nodes.sbatch"
 export PATH=$slurm/bin:$PATH DATA=$slurm/ecgs CONFIG=$slurm/c.yaml
 cd "$slurm" || exit 1
 einthoven -q synth --out "$DATA" --records 200 --seed 5 --rate 100
@@ -41,11 +42,11 @@ config() { # STEPS
 model: {base_filters: 16, filters: [16, 32], blocks: [1, 2], kernel_size: 8, batch_norm: true, dropout: 0.2, drop_path: 0.1}
 optim: {name: adamw, lr: 1e-3}
 schedule: {name: cosine, warmup: 0.1}
-train: {batch_size: 16, threads: 1, epochs: 0, steps: $1, save_every: 25}
+train: {batch_size: 16, threads: 1, accumulate: 1, epochs: 0, steps: $1, save_every: 25}
 CONFIG
 }
-undisturbed() { # OUT
-    einthoven -q pretrain "$CONFIG" --out "$1" --set train.device=cpu --set data.train="{path: $DATA, part: [0, 0.95]}" \
+undisturbed() { # OUT [LAUNCHER...]
+    "${@:2}" einthoven -q pretrain "$CONFIG" --out "$1" --set train.device=cpu --set data.train="{path: $DATA, part: [0, 0.95]}" \
         --set data.valid="{path: $DATA, part: [0.95, 1]}" 2>"$tmp/stderr" || cat "$tmp/stderr"
 }
 sum_of() { sha256sum <"$1/checkpoints/last/model.safetensors"; }
@@ -58,6 +59,7 @@ steps=$((100 * 10000 / (($(date +%s%N) - began) / 1000000 + 1)))
 config $steps
 undisturbed "$slurm/whole"
 whole=$(sum_of "$slurm/whole")
+[ -e "$slurm/whole/checkpoints/last" ]
 verdict $? "the undisturbed run: $steps steps, $whole"
 
 # ------------------------------------------------------------------ jobs
@@ -76,13 +78,14 @@ trained() { # STEPS
 }
 task() { pgrep -f "^[^ ]*einthoven pretrain .*--out $RUN " | tail -n 1; }
 no_task() { [ -z "$(task)" ]; }
+template=slurm_cpu.sbatch
 # Submits a job and waits until it has done some steps: sets job, RUN and log.
 submit() { # NAME ARGUMENT...
     name=$1 began=$SECONDS
     shift
     export RUN=$slurm/run-$name
     log=$slurm/$name.log
-    job=$(sbatch --parsable --mem=100 --cpus-per-task=1 --output="$log" "$@" "$slurm/job.sbatch")
+    job=$(sbatch --parsable --mem=100 --cpus-per-task=1 --output="$log" "$@" "$slurm/$template")
     within 60 trained 30 || bad "$name: job $job does not train: $(field JobState) $(tail -n 3 "$log")"
 }
 over() {
@@ -115,13 +118,17 @@ ends() { # LEAST RESTARTS
 submit alone
 ends 0
 
+preempt() {
+    local high
+    high=$(sbatch --parsable -p high -N2 --exclusive --mem=100 --output=/dev/null --wrap "sleep 1")
+    within 60 restarts || bad "$name: it was not requeued"
+    told "scontrol requeue $job"
+    ends 1
+    [ "$(slurm_state "$high")" = COMPLETED ]
+    verdict $? "$name: job $high took its place"
+}
 submit preempted
-high=$(sbatch --parsable -p high -N2 --exclusive --mem=100 --output=/dev/null --wrap "sleep 1")
-within 60 restarts || bad "preempted: it was not requeued"
-told "scontrol requeue $job"
-ends 1
-[ "$(slurm_state "$high")" = COMPLETED ]
-verdict $? "preempted: job $high took its place"
+preempt
 
 # Held, so that it can't be finished before the warning comes; Slurm lets it go on (SIGCONT) to hear that.
 submit limit --time=1 --signal=USR1@50
@@ -138,12 +145,37 @@ within 60 restarts || bad "requeued: it was not requeued"
 ends 1
 told "state saved"
 
+lose() { # NODE
+    kill -9 "$(cat "$slurm/node.$1")"
+    within 30 no_task
+    verdict $? "$name: the node $1 is gone, and the job's tasks"
+}
 submit lost
 host=$(field BatchHost)
-kill -9 "$(cat "$slurm/node.$host")"
-within 5 no_task
-verdict $? "lost: the node $host is gone, and with it the task"
+lose "$host"
 ends 1
 [ "$(field BatchHost)" != "$host" ]
 verdict $? "lost: it went on on another node than $host"
+slurm_node "$host"
+both_idle() { [ "$(sinfo -h -p low -t idle -o %D)" = 2 ]; }
+within 60 both_idle
+verdict $? "$host is back"
+
+# Two ranks, each on a node.
+undisturbed "$slurm/whole2" "$slurm/launch_local.sh" 2
+whole=$(sum_of "$slurm/whole2")
+[ -e "$slurm/whole2/checkpoints/last" ]
+verdict $? "the undisturbed run of two ranks: $whole"
+template=slurm_nodes.sbatch
+ranks=(--nodes=2 --ntasks-per-node=1)
+export EINTHOVEN_COMM_TIMEOUT=5
+submit ranks-preempted "${ranks[@]}"
+preempt
+# The node without the batch script: that is there to requeue.
+submit ranks-lost "${ranks[@]}"
+host=n2
+[ "$(field BatchHost)" = n1 ] || host=n1
+lose $host
+slurm_node $host
+ends 1
 finish

@@ -45,6 +45,22 @@ for template in slurm_cpu slurm_gpu slurm_node slurm_nodes; do
     told "data.train={path: /d, part: [0, 0.95]}"
     job 1 $template.sbatch DATA=/d RUN=/r
 done
+# A lost rank: requeued where the run had got on.
+printf '#!/bin/sh\necho scontrol "$@" >>"$TOLD"\n' >"$tmp/bin/scontrol"
+# shellcheck disable=SC2016 # the stand-in's own
+printf '#!/bin/sh\n[ "$CODE" != 75 ] && ln -sfn "step-$STEP" "$RUN/checkpoints/last"\nexit "$CODE"\n' >"$tmp/fake/einthoven"
+chmod +x "$tmp/bin/scontrol"
+mkdir -p "$tmp/r/checkpoints"
+for code in 1 137; do
+    job $code slurm_nodes.sbatch DATA=/d RUN="$tmp/r" STEP=$code SLURM_JOB_ID=77
+    told "scontrol requeue 77"
+    job $code slurm_nodes.sbatch DATA=/d RUN="$tmp/r" STEP=$code SLURM_JOB_ID=77
+    ! grep -q "scontrol requeue" "$TOLD"
+    verdict $? "exit code $code without another checkpoint: not requeued"
+done
+job 75 slurm_nodes.sbatch DATA=/d RUN="$tmp/r" SLURM_JOB_ID=77
+! grep -q "scontrol requeue" "$TOLD"
+verdict $? "exit code 75: that is einthoven's to requeue"
 job 75 slurm_folds.sbatch DATA=/d RUNS=/r SLURM_ARRAY_TASK_ID=19
 told "--out /r/fold-10-seed-2 --resume --requeue auto"
 told "data.train={path: /d, fold: [2, 3, 4, 5, 6, 7, 8, 9]}"

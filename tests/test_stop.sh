@@ -20,11 +20,14 @@ mkdir "$tmp/bin"
 cat >"$tmp/bin/scontrol" <<'SCONTROL'
 #!/bin/sh
 case $* in
+ping) echo "Slurmctld(primary) at x is ${CONTROLLER:-UP}" ;;
+--version) echo "slurm 1.2.3" ;;
 *show*) echo "JobId=1 JobName=x JobState=${STATE:-RUNNING} Reason=None" ;;
 *) echo "$@" >>"$TOLD"; exit "${CODE:-0}" ;;
 esac
 SCONTROL
-chmod +x "$tmp/bin/scontrol"
+printf '#!/bin/sh\n' >"$tmp/bin/srun"
+chmod +x "$tmp/bin/scontrol" "$tmp/bin/srun"
 export TOLD=$tmp/told PATH=$tmp/bin:$PATH
 : >"$TOLD"
 told() { # TEXT WHAT: all that scontrol was asked for since the last call
@@ -81,11 +84,10 @@ for good_time in 90=5400 01:30=5400 1-00:00=86400 00:01:30=90 2-03:00:01=183601;
         --max-time "${good_time%=*}"
 done
 
-# A run of about four seconds.
+# A run of about five seconds: of three times the steps that two seconds allow.
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
-began=$(milliseconds)
-pretrain --out "$tmp/rate" --set train.steps=300 2>/dev/null
-n=$((300 * 4000 / ($(milliseconds) - began + 1)))
+expect 75 "by the time limit" pretrain --out "$tmp/rate" --set train.steps=1000000 --max-time 00:00:02
+n=$(($(steps "$tmp/rate") * 3))
 long=(--set train.steps="$n")
 pretrain --out "$tmp/whole" "${long[@]}" 2>/dev/null
 
@@ -174,6 +176,10 @@ start "$tmp/usr1" --requeue auto
 kill -USR1 $pid
 ends 75 "scontrol requeue 78" "USR1"
 told "requeue 78" "USR1"
+STATE=SIGNALING start "$tmp/signaling" --requeue auto
+kill -USR1 $pid
+ends 75 "scontrol requeue 78" "USR1 while Slurm is still signaling"
+told "requeue 78" "USR1 while Slurm is still signaling"
 STATE=COMPLETING start "$tmp/cancelled" --requeue auto
 kill -TERM $pid
 ends 75 "Slurm ends or requeues it by itself" "TERM of a cancelled job"
@@ -196,4 +202,9 @@ expect 0 "within 3600 s" "$einthoven" finetune "$tmp/c.yaml" "${tune[@]}" --out 
 study=(study "$tmp/c.yaml" "${tune[@]}" --set data.train="{path: $tmp/ecgs, part: [0, 0.5]}" \
     --set data.valid="{path: $tmp/ecgs, part: [0.5, 1]}" --modes full --seeds 2 --out "$tmp/study")
 expect 75 "would again" env SLURM_JOB_ID=77 SLURM_JOB_END_TIME=1000 "$einthoven" "${study[@]}" --requeue auto
+
+expect 0 "Slurmctld(primary) at x is UP" "$einthoven" doctor
+expect 0 "version: slurm 1.2.3" "$einthoven" doctor
+expect 0 "job: 77_3" env SLURM_JOB_ID=78 SLURM_ARRAY_JOB_ID=77 SLURM_ARRAY_TASK_ID=3 "$einthoven" doctor
+expect 0 "slurmctld does not answer" env CONTROLLER=DOWN "$einthoven" doctor
 finish

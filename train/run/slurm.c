@@ -73,6 +73,15 @@ static void job_state(char *job, char *out, size_t n) {
     out[strcspn(out, " ")] = 0;
 }
 
+/* Whether Slurm means the job to go on ("": it doesn't say). SIGNALING: it is still sending the signal to other tasks. */
+static bool goes_on(const char *job_state) {
+    static const char *const states[] = {"RUNNING",   "SIGNALING", "RESIZING",
+                                         "SUSPENDED", "STOPPED",   ""};
+    for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++)
+        if (strcmp(job_state, states[i]) == 0) return true;
+    return false;
+}
+
 static void requeue(char *job) {
     char *const argv[] = {"scontrol", "requeue", job, NULL};
     pid_t pid;
@@ -101,7 +110,7 @@ void slurm_requeue(void) {
                  job);
     } else {
         job_state(job, state, sizeof(state));
-        if (state[0] == 0 || strcmp(state, "RUNNING") == 0)
+        if (goes_on(state))
             requeue(job);
         else
             log_info("--requeue: job %s is %s: Slurm ends or requeues it by itself", job, state);
