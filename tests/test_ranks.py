@@ -374,6 +374,40 @@ def test_validation(s):
         check('and weights, thresholds and what else is saved', weights_of(outs[0]) == weights_of(outs[1]))
 
 
+# ------------------------------------------------------------------ GPUs
+
+def test_gpus(s):
+    """The emulated CUDA device with NCCL's stand-in."""
+    plugin = os.path.join(ROOT, 'build', 'emu', 'libeinthoven_cuda.so')
+    if not os.path.exists(plugin) or is_sanitized():
+        skip('GPUs: the emulated CUDA backend is not built for this program: make emu')
+        return
+    sets = ('train.device=cuda', 'train.batch_size=6', 'train.steps=3', 'train.eval_every=3', 'model.base_filters=16',
+            'model.filters=[16, 32]', 'model.group_width=16')
+    jobs = [(precision, extra, ranks) for precision, extra in (('fp32', ()), ('bf16', ('train.accumulate=2',)))
+            for ranks in (1, 2, 4)]
+
+    def run(job, name='gpu'):
+        precision, extra, ranks = job
+        out = os.path.join(s.folder, name, precision, str(ranks))
+        must(train(ranks, out, s.config, *sets, *extra, 'train.precision=' + precision, EINTHOVEN_CUDA_LIB=plugin), 'gpu', job)
+        return out
+    with ThreadPoolExecutor(2) as pool:
+        outs = dict(zip([(p, n) for p, _, n in jobs], pool.map(run, jobs)))
+    for precision in ('fp32', 'bf16'):
+        for ranks in (2, 4):
+            worst, wrong = furthest(journal(outs[precision, ranks]), journal(outs[precision, 1]), 1e-6, 1e-5)
+            check('%d GPUs, %s' % (ranks, precision), not wrong, wrong or 'off by %.1e at most' % worst)
+    again = run(('fp32', (), 2), 'again')
+    check('2 GPUs twice: the same weights', weights_of(again) == weights_of(outs['fp32', 2]))
+
+
+def is_sanitized():
+    with open(BINARY, 'rb') as f:
+        text = f.read()
+    return b'__asan_init' in text or b'__tsan_init' in text
+
+
 # ------------------------------------------------------------------ stops and failures
 
 LONG = ('train.steps=400', 'train.save_every=7', 'train.eval_every=50', 'model.dropout=0.1')
@@ -466,6 +500,7 @@ def main():
         test_wire(s)
         test_validation(s)
         test_errors(s)
+        test_gpus(s)
         whole = os.path.join(folder, 'whole')
         if must(train(2, whole, s.config, *LONG), 'whole'):
             test_stop(s, whole)

@@ -20,22 +20,27 @@
 
 /* ------------------------------------------------------------------ opening */
 
+enum ecg_status ranks_own_gpu(const char *visible, int local_rank, char *own, size_t size) {
+    char *list = NULL, *save = NULL;
+    int n = 0, at = 0;
+    if (visible == NULL) {
+        snprintf(own, size, "%d", local_rank);
+        return ECG_OK;
+    }
+    snprintf(own, size, "%s", visible);
+    TRY(mem_strdup(&list, visible));
+    for (char *w = strtok_r(list, ", ", &save); w != NULL; w = strtok_r(NULL, ", ", &save)) n++;
+    strcpy(list, visible);
+    for (char *w = strtok_r(list, ", ", &save); w != NULL; w = strtok_r(NULL, ", ", &save))
+        if (at++ == local_rank % n) snprintf(own, size, "%s", w);
+    free(list);
+    return ECG_OK;
+}
+
 /* The ranks of a node share its GPUs: each sees its own alone. */
 static enum ecg_status choose_gpu(int local_rank) {
-    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    char own[64], *list = NULL, *save = NULL;
-    int n = 0;
-    snprintf(own, sizeof(own), "%d", local_rank);
-    if (visible != NULL && *visible != 0) {
-        TRY(mem_strdup(&list, visible));
-        for (char *w = strtok_r(list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) n++;
-        strcpy(list, visible);
-        int wanted = n > 0 ? local_rank % n : 0;
-        char *w = strtok_r(list, ",", &save);
-        while (w != NULL && wanted-- > 0) w = strtok_r(NULL, ",", &save);
-        if (w != NULL) snprintf(own, sizeof(own), "%s", w);
-        free(list);
-    }
+    char own[256];
+    TRY(ranks_own_gpu(getenv("CUDA_VISIBLE_DEVICES"), local_rank, own, sizeof(own)));
     if (setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
     return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
 }
