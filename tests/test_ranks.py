@@ -59,20 +59,23 @@ def environment(**more):
 
 
 class Job:
-    """Ranks by RANK and WORLD_SIZE, over TCP; one process for one rank."""
+    """Ranks by RANK and WORLD_SIZE, over TCP; one process for one rank. early: a signal that the last rank gets while it still
+    waits for rank 0."""
 
-    def __init__(self, ranks, *words, cores=None, **more):
+    def __init__(self, ranks, *words, cores=None, early=None, **more):
         port = next(ports)
         words = [BINARY, '-q'] + [str(w) for w in words]
-        self.ranks, self.processes = ranks, []
-        for r in range(ranks):
+        self.ranks, self.processes = ranks, [None] * ranks
+        for r in reversed(range(ranks)):
             env = environment(**more)
             if ranks > 1:
                 env.update(RANK=str(r), WORLD_SIZE=str(ranks), LOCAL_RANK=str(r), MASTER_ADDR='127.0.0.1',
                            MASTER_PORT=str(port))
             bound = ['taskset', '-c', str(cores[r])] + words if cores else words
-            self.processes.append(subprocess.Popen(bound, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                                   text=True))
+            if r == 0 and early is not None:
+                time.sleep(0.5)
+                self.processes[-1].send_signal(early)
+            self.processes[r] = subprocess.Popen(bound, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def wait(self, seconds=120, but=None):
         """Exit codes; None for a rank that had to be killed. What they said is in self.said."""
@@ -90,10 +93,10 @@ class Job:
         return codes
 
 
-def train(ranks, out, config, *sets, command='pretrain', weights=None, resume=False, cores=None, **more):
+def train(ranks, out, config, *sets, command='pretrain', weights=None, resume=False, **more):
     words = [command, config, '--out', out] + [w for s in sets for w in ('--set', s)]
     words += ['--weights', weights] if weights else []
-    return Job(ranks, *words, *(['--resume'] if resume else []), cores=cores, **more)
+    return Job(ranks, *words, *(['--resume'] if resume else []), **more)
 
 
 def must(job, *name):
@@ -432,6 +435,16 @@ def test_stop(s, whole):
     check('SIGTERM to rank 1: both ranks save and end with 75', ready and codes == [75, 75] and 40 <= steps < 400,
           'exit codes %s at step %d: %s' % (codes, steps, ' | '.join(job.said)[-500:]))
     check('and one message', ''.join(job.said).count('error: ') == 1, ''.join(job.said).strip()[-200:])
+    for name, command, weights, sets in (('training', 'pretrain', None, ()),
+                                         ('embeddings', 'finetune', s.base, ('head.freeze=true',)),
+                                         ('the head first', 'finetune', s.base, ('finetune.probe_epochs=1',))):
+        config = s.config if command == 'pretrain' else s.finetuning()
+        job = train(3, os.path.join(s.folder, 'early-' + name.replace(' ', '-')), config, *sets, command=command,
+                    weights=weights, early=signal.SIGTERM)
+        codes = job.wait()
+        check('SIGTERM to rank 2 before the start, %s: all end with 75, one message' % name,
+              codes == [75] * 3 and ''.join(job.said).count('error: ') == 1,
+              ''.join(job.said).strip()[-200:] if codes == [75] * 3 else 'exit codes %s: %s' % (codes, ''.join(job.said)[-600:]))
     for ranks in (1, 2, 4):
         out = os.path.join(s.folder, 'resumed%d' % ranks)
         shutil.copytree(stopped, out, symlinks=True)
