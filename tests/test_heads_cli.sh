@@ -143,7 +143,7 @@ pretrain all four train.steps=4
 close_to "device ref" 1e-4 ref four
 pretrain all bf16 train.precision=bf16
 close_to "bf16" 1e-2 bf16 m
-if [ -e "$plugin" ] && ! nm "$einthoven" | grep -qE ' __(asan|tsan)_init$'; then
+if [ -e "$plugin" ] && ! is_sanitized; then
     for precision in fp32 bf16; do
         for device in cpu cuda; do
             EINTHOVEN_CUDA_LIB=$plugin pretrain all $device-$precision train.device=$device train.precision=$precision train.steps=4 train.accumulate=2

@@ -171,7 +171,7 @@ const struct conf_option config_options[] = {
     OPTION(train.save_every, CONF_INT, "0", NULL, 0, HUGE_INT,
            "steps between checkpoints; 0: only at the end"),
     OPTION(
-        train.keep, CONF_INT, "1", NULL, 1, 1 << 20,
+        train.keep, CONF_INT, "2", NULL, 1, 1 << 20,
         "how many of the last checkpoints stay, beside the best; from 2 on --resume can fall back "
         "where the last one is damaged"),
     OPTION(train.early_stop, CONF_INT, "0", NULL, 0, HUGE_INT,
