@@ -17,7 +17,8 @@ if [ -n "$reason" ]; then
     finish
     exit
 fi
-trap 'slurm_down; rm -rf "$tmp"' EXIT
+slurm_apart
+trap 'exit 143' TERM INT HUP
 if ! slurm_up; then
     bad "Slurm does not start"
     finish

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tests/support/shell.inc
 . tests/support/shell.inc
+unless_sanitized "times are those of a program that is not slowed down"
 unset SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_JOB_END_TIME
 
 "$einthoven" -q synth --out "$tmp/ecgs" --records 60 --seed 5 --rate 100

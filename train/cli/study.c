@@ -31,8 +31,7 @@ static const char summary[] =
     "test predictions. Weights are deleted once a run's figure is there, unless --keep-weights.\n"
     "A run that fails by itself (diverged) does not stop the others: they are named at the end, exit\n"
     "code 1. --resume goes on with the run that was stopped, skips those that are done and tries failed\n"
-    "ones again. More seeds, fractions or modes may be\n"
-    "asked for at --resume.";
+    "ones again. More seeds, fractions or modes may be asked for then.";
 
 static const char *modes(void) {
     char *text = NULL;
