@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # ECGFounder's pretraining recipes as they are written, of 12 leads and of one with lead augmentation, on a simulated corpus:
-# the published network, batches of 1024, Hill's loss; it must fall. The corpus is small, so the run ends after four epochs.
+# the published network, batches of 1024, Hill's loss; it must fall. The corpus is small, so the run ends after two epochs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tests/support/shell.inc
 . tests/support/shell.inc
 
-epochs=4
+epochs=2
 "$einthoven" -q synth --out "$tmp/ecgs" --records 1200 --seed 5
 for recipe in pretrain_12lead pretrain_1lead; do
     "$einthoven" -q pretrain "configs/$recipe.yaml" --out "$tmp/$recipe" --set train.epochs=$epochs \
