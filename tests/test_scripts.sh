@@ -55,6 +55,10 @@ told "data.train={path: /d, fold: [2, 3, 4, 5, 6, 7, 8, 9]}"
 told "data.valid={path: /d, fold: 1}"
 told "data.test={path: /d, fold: 10}"
 told "scontrol requeue 78_19"
+job 75 slurm_sweep.sbatch DATA=/d SPACE=/s OUT=/o SLURM_ARRAY_TASK_ID=3
+told "einthoven sweep configs/ptbxl_superclass.yaml --space /s --out /o --resume --trials 27 --halving"
+told "data.valid={path: /d, fold: 9}"
+told "scontrol requeue 78_3"
 
 # Five records in three parts, one part twice.
 for i in 1 2 3 4 5; do

@@ -30,4 +30,7 @@ struct journal_valid {
 enum ecg_status journal_put_train(struct journal *j, const struct journal_train *t);
 enum ecg_status journal_put_valid(struct journal *j, const struct journal_valid *v);
 
+/* All validations of RUN/metrics.jsonl in their order, fresh. */
+enum ecg_status journal_read_valid(const char *run, struct journal_valid **v, size_t *n);
+
 #endif

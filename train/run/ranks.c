@@ -20,21 +20,28 @@
 
 /* The ranks of a node share its GPUs: each sees its own alone. */
 static enum ecg_status choose_gpu(int local_rank) {
+    char own[16];
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    char own[64], *list = NULL, *save = NULL;
-    int n = 0;
+    if (visible != NULL && *visible != 0) return ranks_take_visible_gpu(local_rank);
     snprintf(own, sizeof(own), "%d", local_rank);
-    if (visible != NULL && *visible != 0) {
-        TRY(mem_strdup(&list, visible));
-        for (char *w = strtok_r(list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) n++;
-        strcpy(list, visible);
-        int wanted = n > 0 ? local_rank % n : 0;
-        char *w = strtok_r(list, ",", &save);
-        while (w != NULL && wanted-- > 0) w = strtok_r(NULL, ",", &save);
-        if (w != NULL) snprintf(own, sizeof(own), "%s", w);
-        free(list);
-    }
     if (setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
+}
+
+enum ecg_status ranks_take_visible_gpu(int number) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    char own[64] = "", *list = NULL, *save = NULL;
+    int n = 0;
+    if (visible == NULL || *visible == 0) return ECG_OK;
+    TRY(mem_strdup(&list, visible));
+    for (char *w = strtok_r(list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) n++;
+    strcpy(list, visible);
+    int wanted = n > 0 ? number % n : 0;
+    char *w = strtok_r(list, ",", &save);
+    while (w != NULL && wanted-- > 0) w = strtok_r(NULL, ",", &save);
+    if (w != NULL) snprintf(own, sizeof(own), "%s", w);
+    free(list);
+    if (own[0] == 0 || setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
     return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
 }
 

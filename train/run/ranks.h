@@ -36,6 +36,10 @@ bool ranks_writes(const struct ranks *r); /* rank 0, or the only one */
 /* Threads for this rank where the config leaves it open: its part of the cores that the ranks of a node share. */
 int ranks_threads(const struct ranks *r, int threads);
 
+/* Of the GPUs that CUDA_VISIBLE_DEVICES lists this process sees one alone, the given one modulo their number. Without a list
+ * nothing changes. */
+enum ecg_status ranks_take_visible_gpu(int number);
+
 /* t's device and network are there. */
 enum ecg_status ranks_prepare(struct trainer *t);
 /* Before the last micro-batch's backward pass; then ranks_gradients_done (a net1d_pass's `done`) as it goes down; then join. After

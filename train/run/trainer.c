@@ -233,6 +233,10 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
     return ranks_writes(&t->ranks) ? journal_put_valid(&t->journal, &line) : ECG_OK;
 }
 
+bool trainer_is_paused(const struct trainer *t) {
+    return t->until_epoch > 0 && t->at.epoch >= t->until_epoch;
+}
+
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
@@ -246,9 +250,11 @@ static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool
     if (stale) log_info("early stop: %lld validations without progress", (long long)t->at.stale);
     t->at.finished = at_end || stale;
     bool save = c->train.save_every > 0 && t->at.step % c->train.save_every == 0;
-    if (t->at.finished || is_best || save || stop) TRY(trainer_save(t, is_best || !t->has_valid));
-    *done = t->at.finished;
-    if (!t->at.finished && stop)
+    bool pause = trainer_is_paused(t);
+    if (t->at.finished || is_best || save || stop || pause)
+        TRY(trainer_save(t, is_best || !t->has_valid));
+    *done = t->at.finished || pause;
+    if (!*done && stop)
         return ecg_fail(ECG_ERR_STOPPED,
                         "stopped at step %lld, state saved: run again with --resume",
                         (long long)t->at.step);

@@ -56,6 +56,7 @@ struct trainer {
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct exchange exchange; /* where the device leaves the loss to the host */
     struct ranks ranks;
+    int64_t until_epoch; /* the run pauses, saved, when so many epochs are done; 0: never */
     bool stop; /* a stop was asked for, of any rank, as all have agreed in the last step */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
@@ -79,8 +80,10 @@ struct loader_options trainer_loader(const struct trainer *t);
  * arXiv 2202.10054): the backbone in evaluation mode, on embeddings where they can be kept. A part of the set-up: nothing
  * is written, t->at and the optimiser are as before. */
 enum ecg_status trainer_preview(struct trainer *t);
-/* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
+/* Trains from t->at to the end or to until_epoch (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
+/* The run is at until_epoch, or was resumed past it. */
+bool trainer_is_paused(const struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 
 /* Rank 0's running statistics of batch norm to all ranks. */

@@ -68,6 +68,7 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
         return ranks_writes(&t->ranks) ? trainer_prune(t)
                                        : ECG_OK; /* it may have been killed at that */
     }
+    if (found && trainer_is_paused(t)) return ECG_OK;
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
     if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
@@ -87,7 +88,7 @@ static enum ecg_status test_result(const struct config *c, const struct training
 
 enum ecg_status pretrain_run(const struct training_options *o) {
     struct config c = {0};
-    struct trainer t = {.config = &c, .run = o->out};
+    struct trainer t = {.config = &c, .run = o->out, .until_epoch = o->until_epoch};
     struct leads leads;
     int lock = -1;
     bool writes;
@@ -115,7 +116,8 @@ out:
 
 enum ecg_status finetune_run(const struct training_options *o) {
     struct config c = {0};
-    struct trainer t = {.config = &c, .run = o->out, .is_finetune = true};
+    struct trainer t = {
+        .config = &c, .run = o->out, .is_finetune = true, .until_epoch = o->until_epoch};
     struct network g = {0};
     struct leads leads;
     int lock = -1;
