@@ -14,8 +14,6 @@
 #include "train/run/infer.h"
 #include "train/run/trainer.h"
 
-#define BUCKET ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
-
 /* ------------------------------------------------------------------ opening */
 
 /* The ranks of a node share its GPUs: each sees its own alone. */
@@ -87,7 +85,7 @@ int ranks_threads(const struct ranks *r, int threads) {
 enum ecg_status ranks_prepare(struct trainer *t) {
     struct ranks *r = &t->ranks;
     if (r->size == 1) return ECG_OK;
-    r->max_requests = (int)(t->net.n_params / BUCKET) + 2;
+    r->max_requests = (int)(t->net.n_params / RANKS_BUCKET) + 2;
     TRY(MEM_NEW(&r->requests, (size_t)r->max_requests));
     if (strcmp(t->ops->name, "cuda") != 0) return ECG_OK;
     const struct cuda_comm *nccl;
@@ -125,7 +123,7 @@ enum ecg_status ranks_gradients_done(void *trainer, size_t offset) {
     struct trainer *t = trainer;
     struct ranks *r = &t->ranks;
     size_t from = offset > r->lowest ? offset : r->lowest;
-    return r->size > 1 && from + BUCKET <= r->next ? queue(t, from) : ECG_OK;
+    return r->size > 1 && from + RANKS_BUCKET <= r->next ? queue(t, from) : ECG_OK;
 }
 
 /* How far the sums of a step ran beside its backward pass, for people who tune: EINTHOVEN_COMM_TRACE names a file. */

@@ -13,6 +13,8 @@
 #include "train/comm/comm.h"
 #include "train/comm/gpu.h"
 
+#define RANKS_BUCKET ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
+
 struct trainer;
 struct inferred;
 struct config;
