@@ -195,6 +195,8 @@ def killed_and_stopped(s, wanted):
     run('-q', *s.words('killed', *HALVING), code=73)
     _, error = run('-q', *s.words('killed', *HALVING, '--resume', '--seed', 8), code=78)
     check('another seed is refused', 'another sweep: optim.lr differs' in error)
+    _, error = run('-q', *s.words('killed', *HALVING, '--resume', '--set', 'optim.beta2=0.9'), code=78)
+    check('another config is refused', 'another sweep: its config differs' in error)
     s.write_space(SPACE)
 
 

@@ -2,7 +2,7 @@
  * Rung after rung, each trial in a process of its own: one that is killed for its memory takes nobody with it, and --jobs of
  * them run side by side. The parent has no threads and no data open when it forks. What a trial came to stands in
  * OUT/TRIAL/rung-K.json once it is known, so that a killed sweep, and every task of a job array, sees the same results.
- * Tasks of an array take trials by OUT/TRIAL/rung-K.claim, which is there whole or not at all, also on NFS. */
+ * Tasks of an array take trials by OUT/claims/TRIAL-rung-K, which is there whole or not at all, also on NFS. */
 #include "train/run/sweep.h"
 
 #include <errno.h>
@@ -28,6 +28,7 @@
 
 #define POLL_NS    10000000L /* between two looks at the processes */
 #define LOOKS      100       /* between two looks at what other tasks have done */
+#define DYING      20        /* tenths of a second */
 #define UNANSWERED (-1)      /* the process ended without a word */
 
 /* What a trial's process leaves to its parent, in memory that both have. */
@@ -107,6 +108,14 @@ static void run_child(const struct work *w, int slot, int trial, int rung) {
 
 /* ------------------------------------------------------------------ whose trial it is */
 
+static enum ecg_status make_claims(const struct sweep *s) {
+    char *folder = NULL;
+    TRY(file_join(&folder, s->o->out, "claims"));
+    enum ecg_status status = file_mkdirs(folder);
+    free(folder);
+    return status;
+}
+
 /* Takes a trial for this task of the array; *mine is false where another task has it. */
 static enum ecg_status claim(const struct sweep *s, const struct sweep_trial *t, int rung,
                              bool *mine) {
@@ -115,7 +124,7 @@ static enum ecg_status claim(const struct sweep *s, const struct sweep_trial *t,
     enum ecg_status status = ECG_OK;
     *mine = true;
     if (s->array_task == NULL) return ECG_OK;
-    if (asprintf(&path, "%s/%s/rung-%d.claim", s->o->out, t->name, rung + 1) < 0 ||
+    if (asprintf(&path, "%s/claims/%s-rung-%d", s->o->out, t->name, rung + 1) < 0 ||
         asprintf(&own, "%s.%s-%ld", path, s->array_task, (long)getpid()) < 0)
         TRY_OUT(ecg_fail(ECG_ERR_NOMEM, "out of memory"));
     TRY_OUT(file_write(own, s->array_task, strlen(s->array_task)));
@@ -262,7 +271,7 @@ static enum ecg_status fill(struct work *w, int rung) {
 static enum ecg_status collect(struct work *w, int rung, int *ended) {
     *ended = 0;
     for (int slot = 0; slot < w->s->o->jobs; slot++) {
-        int how;
+        int how = 0;
         if (w->jobs[slot].pid == 0 || waitpid(w->jobs[slot].pid, &how, WNOHANG) == 0) continue;
         ++*ended;
         TRY(finish(w, slot, rung, how));
@@ -411,6 +420,7 @@ static enum ecg_status conclude(struct work *w, bool whole) {
 static enum ecg_status open_work(struct work *w, struct sweep *s) {
     size_t jobs = (size_t)s->o->jobs;
     w->s = s;
+    signal(SIGCHLD, SIG_DFL); /* whoever started this may have it ignored */
     TRY(MEM_NEW(&w->jobs, jobs));
     void *shared = mmap(NULL, jobs * sizeof(*w->answers), PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -425,6 +435,19 @@ static void close_work(struct work *w) {
     free(w->jobs);
 }
 
+/* The trials of a sweep that was killed die with it, but a moment later, and have its lock until then. */
+static enum ecg_status take_folder(const struct sweep *s, int *lock) {
+    const struct timespec moment = {0, 100000000};
+    enum ecg_status status = ECG_OK;
+    if (s->array_task != NULL) return make_claims(s);
+    for (int i = 0; i < DYING; i++) {
+        status = rundir_lock(s->o->out, lock);
+        if (status == ECG_OK || !s->o->resume) break;
+        nanosleep(&moment, NULL);
+    }
+    return status;
+}
+
 enum ecg_status sweep_run(const struct sweep_options *o) {
     struct sweep s = {0};
     struct work w = {0};
@@ -433,10 +456,7 @@ enum ecg_status sweep_run(const struct sweep_options *o) {
     enum ecg_status status;
     TRY_OUT(sweep_make(&s, o));
     TRY_OUT(rundir_check(o->out, o->resume || s.array_task != NULL));
-    if (s.array_task == NULL)
-        TRY_OUT(rundir_lock(o->out, &lock));
-    else
-        TRY_OUT(file_mkdirs(o->out));
+    TRY_OUT(take_folder(&s, &lock));
     TRY_OUT(open_work(&w, &s));
     log_info("sweep: %d trials in %s%s%s", s.n_trials, o->out,
              s.array_task != NULL ? ", task " : "", s.array_task != NULL ? s.array_task : "");

@@ -7,6 +7,7 @@
 
 #include "core/csv.h"
 #include "core/file.h"
+#include "core/hash.h"
 #include "core/json.h"
 #include "core/mem.h"
 #include "train/run/journal.h"
@@ -74,11 +75,35 @@ static void put_figure(struct json_writer *w, const struct sweep_result *r) {
     put_text(w, "error", r->error);
 }
 
+/* Of all that a trial's result depends on but the space's values, which have messages of their own. */
+static enum ecg_status config_hash(const struct sweep *s, const struct sweep_trial *t,
+                                   char hex[17]) {
+    struct config c = {0};
+    char **sets = NULL, *text = NULL;
+    int n = 0;
+    enum ecg_status status;
+    TRY_OUT(sweep_trial_sets(s, t, false, &sets, &n));
+    TRY_OUT(config_load(&c, s->o->config, sets, n));
+    c.train.threads = 0; /* rundir.c's free keys */
+    c.data.workers = 1;
+    c.train.recompute = false;
+    c.train.cuda_graph = true;
+    TRY_OUT(conf_dump(config_options, &c, &text));
+    snprintf(hex, 17, "%016llx", (unsigned long long)hash_bytes(text, strlen(text)));
+out:
+    config_free(&c);
+    sweep_sets_free(sets);
+    free(text);
+    return status;
+}
+
 enum ecg_status sweep_save_result(const struct sweep *s, const struct sweep_trial *t, int rung) {
     struct json_writer w = {.pretty = true};
-    char *path = NULL, *text = NULL;
+    char *path = NULL, *text = NULL, hash[17];
     enum ecg_status status;
+    TRY_OUT(config_hash(s, t, hash));
     json_begin_object(&w);
+    put_text(&w, "config_xxhash64", hash);
     put_text(&w, "weights", s->o->weights);
     put_integer(&w, "until_epoch", s->rungs[rung].until);
     put_values(&w, s, t);
@@ -99,7 +124,7 @@ static bool same_text(const char *a, const char *b) {
 
 /* What differs between the file and what is asked for now; NULL: nothing. */
 static const char *difference(const struct sweep *s, const struct sweep_trial *t, int rung,
-                              const struct json *root) {
+                              const struct json *root, const char *hash) {
     const struct json *values = json_get(root, "values");
     if (!same_text(json_string(json_get(root, "weights")), s->o->weights)) return "--weights";
     if (json_integer(json_get(root, "until_epoch")) != s->rungs[rung].until)
@@ -108,6 +133,7 @@ static const char *difference(const struct sweep *s, const struct sweep_trial *t
     for (int i = 0; i < s->space.n; i++)
         if (!same_text(json_string(json_get(values, s->space.keys[i].key)), t->values[i]))
             return s->space.keys[i].key;
+    if (!same_text(json_string(json_get(root, "config_xxhash64")), hash)) return "its config";
     return NULL;
 }
 
@@ -128,14 +154,15 @@ static enum ecg_status take_result(struct sweep_result *r, const struct json *ro
 
 enum ecg_status sweep_load_result(const struct sweep *s, struct sweep_trial *t, int rung) {
     struct json *root = NULL;
-    char *path = NULL, *text = NULL;
+    char *path = NULL, *text = NULL, hash[17];
     size_t size;
     enum ecg_status status;
     TRY_OUT(result_path(s, t, rung, &path));
     if (!file_exists(path)) goto out;
     TRY_OUT(file_read(path, RESULT_MAX_BYTES, &text, &size));
     TRY_OUT(json_parse(&root, text, size, path));
-    const char *what = difference(s, t, rung, root);
+    TRY_OUT(config_hash(s, t, hash));
+    const char *what = difference(s, t, rung, root, hash);
     if (what != NULL)
         TRY_OUT(ecg_fail(ECG_ERR_CONFIG, "--resume: %s was made by another sweep: %s differs", path,
                          what));
