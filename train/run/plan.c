@@ -3,13 +3,18 @@
  * libraries and the index of the data set are what this process holds when all else is only planned. */
 #include "train/run/plan.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "checkpoints/safetensors.h"
 #include "core/file.h"
+#include "core/log.h"
 #include "core/mem.h"
 #include "train/run/ema.h"
 #include "train/run/evaluate.h"
@@ -331,12 +336,16 @@ static void print_time(struct plan *p) {
     sheet_end_section(s);
 }
 
+static int trial_records(const struct plan *p) {
+    return p->micro_batch < TRIAL_RECORDS ? p->micro_batch : TRIAL_RECORDS;
+}
+
 static enum ecg_status measure(struct plan *p) {
     const struct memory *m = &p->memory;
-    if (p->o->no_time || (m->available > 0 && m->total > m->available)) return ECG_OK;
+    size_t local = (size_t)(p->o->ranks / p->o->nodes); /* of this machine's memory too */
+    if (p->o->no_time || (m->available > 0 && m->total > m->available / local)) return ECG_OK;
     p->has_trial = true;
-    return trial_run(&p->t, p->micro_batch < TRIAL_RECORDS ? p->micro_batch : TRIAL_RECORDS,
-                     &p->trial);
+    return trial_run(&p->t, trial_records(p), &p->trial);
 }
 
 static enum ecg_status predict_time(struct plan *p) {
@@ -347,10 +356,63 @@ static enum ecg_status predict_time(struct plan *p) {
     return ECG_OK;
 }
 
+/* ------------------------------------------------------------------ the other ranks of a node */
+
+/* They take memory bandwidth, cache and clock from the one that is measured: processes that do as it does. */
+struct company {
+    pid_t *pids;
+    int n, ready; /* ready: each writes a byte when it is about to start; -1: none */
+};
+
+static void work_forever(const struct plan_options *o, int ready) {
+    struct plan p = {.o = o};
+    struct trial trial;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    log_set_level(LOG_ERROR); /* the parent has warned */
+    if (set_up(&p) == ECG_OK && write(ready, "", 1) == 1)
+        while (trial_run(&p.t, trial_records(&p), &trial) == ECG_OK) {
+        }
+    _exit(1); /* what went wrong goes wrong in the parent too */
+}
+
+/* Before this process has threads. */
+static enum ecg_status call_company(struct company *c, const struct plan_options *o) {
+    int ends[2], n = o->ranks / o->nodes - 1;
+    c->ready = -1;
+    if (n == 0 || o->no_time || o->gpu != NULL) return ECG_OK;
+    TRY(MEM_NEW(&c->pids, (size_t)n));
+    if (pipe(ends) != 0) return ecg_fail(ECG_ERR_FAIL, "no pipe: %s", strerror(errno));
+    c->ready = ends[0];
+    fflush(NULL);
+    for (; c->n < n; c->n++) {
+        c->pids[c->n] = fork();
+        if (c->pids[c->n] == 0) work_forever(o, ends[1]);
+        if (c->pids[c->n] < 0) break;
+    }
+    close(ends[1]);
+    return c->n == n ? ECG_OK : ecg_fail(ECG_ERR_FAIL, "no process: %s", strerror(errno));
+}
+
+/* Until all are at work, or gone. */
+static void await_company(const struct company *c) {
+    char byte;
+    for (int i = 0; i < c->n && read(c->ready, &byte, 1) == 1; i++) {
+    }
+}
+
+static void dismiss_company(struct company *c) {
+    for (int i = 0; i < c->n; i++) kill(c->pids[i], SIGKILL);
+    for (int i = 0; i < c->n; i++) waitpid(c->pids[i], NULL, 0);
+    if (c->ready >= 0) close(c->ready);
+    free(c->pids);
+}
+
 enum ecg_status plan_run(const struct plan_options *o) {
     struct plan p = {.o = o};
+    struct company company = {.ready = -1};
     enum ecg_status status;
     TRY_OUT(plan_ranks_check(o, &p.gpu));
+    TRY_OUT(call_company(&company, o));
     TRY_OUT(set_up(&p));
     TRY_OUT(count_memory(&p));
     TRY_OUT(count_disk(&p));
@@ -364,9 +426,11 @@ enum ecg_status plan_run(const struct plan_options *o) {
         print_memory(&p);
     print_disk(&p);
     fflush(stdout);
+    await_company(&company);
     status = predict_time(&p);
     if (status == ECG_OK) status = sheet_finish(&p.sheet);
 out:
+    dismiss_company(&company);
     if (status != ECG_OK) json_writer_free(&p.sheet.w);
     network_free(&p.g);
     trainer_free(&p.t);

@@ -22,7 +22,7 @@ enum ecg_status plan_gpu_print(const struct plan_options *o, const struct gpu *g
                                const struct trainer *t, bool libraries, bool has_data,
                                struct sheet *s);
 /* Seconds that the sums of gradients take of a step of CPU ranks; they share the cores with the backward pass, so none of
- * it is taken to be free. */
+ * it is taken to be hidden. */
 double plan_cpu_sums(const struct plan_options *o, const struct trainer *t);
 
 #endif
