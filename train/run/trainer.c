@@ -113,6 +113,7 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
+    TRY(ranks_share_norm(t));
     return ema_create(t);
 }
 
