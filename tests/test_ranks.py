@@ -202,6 +202,7 @@ train: {batch_size: 16, steps: 21, clip_norm: 1, threads: 1, eval_every: 10}
 
 
 STILL = 'optim.lr=0'
+SYNCED = 'model.sync_batch_norm=true'
 TWO_HEADS = ('heads=[{name: a, labels: [sinus_rhythm, pvc], loss: hill}, '
              '{name: b, targets: [pr_ms, age], loss: huber, weight: 0.5}, '
              '{name: c, labels: [sinus_bradycardia, sinus_tachycardia, atrial_fibrillation], loss: softmax}]')
@@ -251,6 +252,13 @@ def cases(s):
     yield fine('linear probe, batch norm', 'head.freeze=true', weights=s.normed_base)
     yield fine('head first', 'finetune.probe_epochs=2')
     yield fine('frozen batch norm', 'finetune.freeze_norm=true', weights=s.normed_base)
+    for name, sets in (('batch norm synchronised', ()), ('bf16', ('train.precision=bf16',)),
+                       ('ranks without a record', ('train.batch_size=3',)),
+                       ('several buckets', BUCKETS + ('train.batch_size=9', 'train.steps=4')),
+                       ('recompute, dropout', ('train.recompute=true', 'model.dropout=0.2'))):
+        yield (name + (', batch norm synchronised' if sets else ''), 'pretrain', s.normed, None, (SYNCED, STILL) + sets)
+    yield ('batch norm synchronised, trained', 'pretrain', s.normed, None, (SYNCED, 'optim.lr=1e-4'))
+    yield fine('stage by stage, batch norm synchronised', SYNCED, STILL, 'finetune.unfreeze_epochs=1', weights=s.normed_base)
     yield fine('stage by stage', 'finetune.unfreeze_epochs=1', 'optim.stage_factors=[0.1, 0.3, 0.5]')
     if h5py is not None:
         holes = 'data.train={path: %s, part: [0, 0.7]}' % s.holes
@@ -269,12 +277,32 @@ def compare_case(s, case):
         codes = job.wait()
         if codes != [0] * ranks:
             return [(name, False, 'exit codes %s: %s' % (codes, ' | '.join(job.said)[-1500:]))]
-    first, rest = (1e-12, 1e-12) if STILL in sets else (1e-6, 1e-5)
     for ranks in (2, 4):
-        worst, wrong = furthest(journal(outs[ranks]), journal(outs[1]), first, rest,
-                                ('loss',) if STILL in sets else ('loss', 'grad_norm'))
+        worst, wrong = 0.0, ''
+        for field, first, rest in bounds(sets):
+            off, why = furthest(journal(outs[ranks]), journal(outs[1]), first, rest, (field,))
+            worst, wrong = max(worst, off), wrong or why
         lines.append(('%d ranks, %s' % (ranks, name), not wrong, wrong or 'off by %.1e at most' % worst))
+    if name == 'batch norm synchronised':
+        # What would fail: each rank by its own statistics.
+        out = outs[2] + '-apart'
+        must(train(2, out, config, *[x for x in sets if x != SYNCED], command=command), name)
+        apart = furthest(journal(out), journal(outs[1]), 1e-6, 1e-5, ('loss',))[1]
+        lines.append(('2 ranks, batch norm by rank is something else', bool(apart), apart))
     return lines
+
+
+def bounds(sets):
+    """(field, bound at the first step, at the others). Statistics summed in another order round otherwise, which their
+    normalisation makes larger, and bf16 larger still."""
+    if SYNCED in sets and STILL in sets:
+        bound = 2e-5 if 'train.precision=bf16' in sets else 1e-6
+        return [('loss', bound, bound), ('grad_norm', bound, bound)]
+    if SYNCED in sets:
+        return [('loss', 1e-6, 1e-5)]
+    if STILL in sets:
+        return [('loss', 1e-12, 1e-12)]
+    return [('loss', 1e-6, 1e-5), ('grad_norm', 1e-6, 1e-5)]
 
 
 def test_cases(s):
@@ -282,7 +310,7 @@ def test_cases(s):
         skip('unknown labels: no Python module h5py')
     else:
         s.make_holes()
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(4) as pool:
         for lines in pool.map(lambda case: compare_case(s, case), cases(s)):
             for line in lines:
                 check(*line)
@@ -486,6 +514,8 @@ def test_failure(s, whole, ranks, victim, by):
 
 
 def test_errors(s):
+    job = train(2, os.path.join(s.folder, 'e'), s.normed, SYNCED, 'train.accumulate=2')
+    check('synchronised batch norm of micro-batches is refused', job.wait() == [78, 78] and 'sync_batch_norm' in job.said[0])
     for code, name, words in (
             (78, 'a key that is unknown', [s.config, '--out', 'e', '--set', 'train.bach_size=3']),
             (78, 'a value that can\'t be', [s.config, '--out', 'e', '--set', 'schedule.name=plateau', '--set', 'data.valid=null']),

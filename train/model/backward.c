@@ -46,15 +46,24 @@ struct around {
     const struct ops_norm *norm;
 };
 
+static enum ecg_status share_gradient(const struct net1d_pass *pass, const struct ops_norm *norm,
+                                      int C, double rows) {
+    const struct net1d_share *share = pass->share;
+    return share != NULL ? share->gradient(share->context, C, norm->k, rows) : ECG_OK;
+}
+
 /* Gradient of act(x)'s convolution: dw, db, and dn before the activation (NULL: not wanted). */
 static enum ecg_status conv_bwd(struct net1d *net, const struct net1d_conv *c, int B,
-                                const struct ops_act *act, const void *x, const void *dy,
-                                struct around around, void *dn) {
+                                const struct net1d_pass *pass, const struct ops_act *act,
+                                const void *x, const void *dy, struct around around, void *dn) {
     bool train = trains(c->w, c->b);
-    return net->ops->act_conv_bwd(
-        net->dev, net->config.precision, plan_conv(c, B), act, x, tensors_value(net, c->w),
-        c->packed, dy, around.branch, around.behind, train ? tensors_grad(net, c->w) : NULL,
-        train ? tensors_grad(net, c->b) : NULL, around.side, dn, around.norm, net->p->ws);
+    struct ops_conv s = plan_conv(c, B);
+    TRY(net->ops->act_conv_bwd(
+        net->dev, net->config.precision, s, act, x, tensors_value(net, c->w), c->packed, dy,
+        around.branch, around.behind, train ? tensors_grad(net, c->w) : NULL,
+        train ? tensors_grad(net, c->b) : NULL, around.side, dn, around.norm, net->p->ws));
+    if (around.norm == NULL) return ECG_OK;
+    return share_gradient(pass, around.norm, s.Cin, (double)s.B * s.Lin);
 }
 
 /* The normalisation by this batch's statistics, its k in buffer `which`. False: there is none. */
@@ -118,12 +127,12 @@ static enum ecg_status entrance_bwd(struct net1d *net, struct net1d_block *b, in
     struct ops_norm norm;
     if (!b->bn1.used) {
         around.side = go_on ? &side : NULL;
-        return conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, go_on ? g[2] : NULL);
+        return conv_bwd(net, &b->conv1, B, pass, &act, b->in, g[1], around, go_on ? g[2] : NULL);
     }
     if (!go_on && !norm_trains(&b->bn1))
-        return conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, NULL);
+        return conv_bwd(net, &b->conv1, B, pass, &act, b->in, g[1], around, NULL);
     if (batch_norm(net, &b->bn1, pass, 0, &norm)) around.norm = &norm;
-    TRY(conv_bwd(net, &b->conv1, B, &act, b->in, g[1], around, g[2]));
+    TRY(conv_bwd(net, &b->conv1, B, pass, &act, b->in, g[1], around, g[2]));
     if (!go_on) return ECG_OK;
     swap(&g[1], &g[2]);
     if (around.norm != NULL)
@@ -151,11 +160,11 @@ static enum ecg_status block_bwd(struct net1d *net, struct net1d_block *b, int B
 
     struct ops_act act = forward_conv_act(net, b, 3, pass);
     struct around around = {.branch = &branch, .norm = by3 ? &norm3 : NULL};
-    TRY(conv_bwd(net, &b->conv3, B, &act, b->h2, g[0], around, dh2));
+    TRY(conv_bwd(net, &b->conv3, B, pass, &act, b->h2, g[0], around, dh2));
     TRY(scale_bwd(net, &b->bn3, pass, (struct ops_blc){B, b->Lout, b->Cmid}, dh2));
     act = forward_conv_act(net, b, 2, pass);
     around = (struct around){.behind = by3 ? &behind2 : NULL, .norm = by2 ? &norm2 : NULL};
-    TRY(conv_bwd(net, &b->conv2, B, &act, b->h1, dh2, around, dh1));
+    TRY(conv_bwd(net, &b->conv2, B, pass, &act, b->h1, dh2, around, dh1));
     TRY(scale_bwd(net, &b->bn2, pass, (struct ops_blc){B, b->Lin, b->Cmid}, dh1));
     return entrance_bwd(net, b, B, pass, go_on, by2 ? &behind1 : NULL, g);
 }
@@ -169,10 +178,12 @@ static enum ecg_status stem_bwd(struct net1d *net, int B, const struct net1d_pas
     struct ops_norm norm;
     bool by_batch = batch_norm(net, &p->first_bn, pass, 0, &norm);
     const struct ops_behind behind = {&norm, p->h0, dy};
-    if (by_batch)
+    if (by_batch) {
         TRY(net->ops->norm_sums(net->dev, net->config.precision, s, p->h0, dy, &norm, p->ws));
+        TRY(share_gradient(pass, &norm, s.C, (double)s.B * s.L));
+    }
     const struct ops_act none = {0};
-    return conv_bwd(net, &p->stem, B, &none, net->x, dy,
+    return conv_bwd(net, &p->stem, B, pass, &none, net->x, dy,
                     (struct around){.behind = by_batch ? &behind : NULL}, NULL);
 }
 
@@ -212,4 +223,24 @@ enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass
     if (lowest_layer(net->p) < net->p->n_blocks)
         return ecg_fail(ECG_ERR_FAIL, "net1d: given features can't train what they came from");
     return head_backward(net, B, pass->features, NULL);
+}
+
+static enum ecg_status share_none(struct net1d *net, const struct net1d_norm *n,
+                                  const struct net1d_pass *pass) {
+    struct ops_norm norm;
+    return batch_norm(net, n, pass, 0, &norm) ? share_gradient(pass, &norm, n->C, 0) : ECG_OK;
+}
+
+enum ecg_status net1d_share_backward(struct net1d *net, const struct net1d_pass *pass) {
+    struct net1d_private *p = net->p;
+    int lowest = lowest_layer(p);
+    TRY(tell(pass, p->dense.w->offset));
+    for (int i = p->n_blocks - 1; i >= 0 && i >= lowest; i--) {
+        const struct net1d_block *b = &p->blocks[i];
+        TRY(share_none(net, &b->bn3, pass));
+        TRY(share_none(net, &b->bn2, pass));
+        if (i > lowest || norm_trains(&b->bn1)) TRY(share_none(net, &b->bn1, pass));
+        TRY(tell(pass, block_offset(b)));
+    }
+    return lowest < 0 ? share_none(net, &p->first_bn, pass) : ECG_OK;
 }

@@ -51,6 +51,8 @@ static enum ecg_status fold(struct net1d *net, struct net1d_norm *n, const struc
     if (!forward_batch_statistics(n, pass))
         return net->ops->norm_fold(net->dev, n->C, running_mean, running_var, gamma, beta,
                                    NET1D_BN_EPS, n->scale, n->shift, NULL, NULL, 0, rows);
+    const struct net1d_share *share = pass->share;
+    if (share != NULL) TRY(share->statistics(share->context, n->C, n->mean, n->var, &rows));
     if (rows < 2)
         return ecg_fail(ECG_ERR_CONFIG,
                         "model.batch_norm: one value per channel has no variance (%s, batch of 1 "
@@ -192,6 +194,19 @@ enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass 
     if (pass->features != NULL) return head_forward(net, B, pass->features);
     TRY(pack_weights(net, pass));
     TRY(repeat_pass(net, false, B, pass, all_layers));
+    count_batches(net, pass);
+    return ECG_OK;
+}
+
+enum ecg_status net1d_share_forward(struct net1d *net, const struct net1d_pass *pass) {
+    struct net1d_private *p = net->p;
+    if (p->first_bn.used) TRY(fold(net, &p->first_bn, pass, 0));
+    for (int i = 0; i < p->n_blocks; i++) {
+        struct net1d_norm *next = i + 1 < p->n_blocks ? &p->blocks[i + 1].bn1 : NULL;
+        if (p->blocks[i].bn2.used) TRY(fold(net, &p->blocks[i].bn2, pass, 0));
+        if (p->blocks[i].bn3.used) TRY(fold(net, &p->blocks[i].bn3, pass, 0));
+        if (next != NULL && next->used) TRY(fold(net, next, pass, 0));
+    }
     count_batches(net, pass);
     return ECG_OK;
 }

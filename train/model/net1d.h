@@ -120,6 +120,15 @@ bool net1d_is_head(const char *name);
  * (seed, RNG_INIT, tensor's index): the same for any backend; pool.weight 0. only_head: the head alone. */
 enum ecg_status net1d_init_weights(struct net1d *net, uint64_t seed, bool only_head);
 
+/* Batch norm by the statistics of more records than this network's: those of other ranks. */
+struct net1d_share {
+    /* mean, var (C) of *rows become those of all; so does *rows. Of 0 rows nothing is read. */
+    enum ecg_status (*statistics)(void *context, int C, float *mean, float *var, double *rows);
+    /* k (3, C) of struct ops_norm, by the means over `rows`, becomes that by the means over all. */
+    enum ecg_status (*gradient)(void *context, int C, float *k, double rows);
+    void *context;
+};
+
 /* Where the forward pass stands, for dropout and drop-path. */
 struct net1d_pass {
     bool train;       /* batch statistics, dropout; else running statistics */
@@ -132,12 +141,16 @@ struct net1d_pass {
     enum ecg_status (*done)(void *context, size_t offset); /* backward: the gradients from this place of the flat array on
                           are there; such a pass is not recorded. NULL: nobody asks */
     void *context;
+    const struct net1d_share *share; /* NULL: statistics of this batch; such a pass is not recorded either */
     bool same_weights; /* the convolutions' weights are those of the last forward pass (before which there need not be
                           one) */
     const float *features; /* (B, D) in ops memory, of an earlier pass: the head alone runs, on them instead of
                               net->features, forward and backward; NULL: the whole network runs on net->x */
 };
 enum ecg_status net1d_forward(struct net1d *net, int B, const struct net1d_pass *pass);
+/* A pass of no record, forward and backward: its part in what pass->share and pass->done do. */
+enum ecg_status net1d_share_forward(struct net1d *net, const struct net1d_pass *pass);
+enum ecg_status net1d_share_backward(struct net1d *net, const struct net1d_pass *pass);
 /* After a forward with pass->train or frozen_norm: grads += d loss / d params for every tensor that is not frozen; stops
  * above the lowest layer that is not frozen. */
 enum ecg_status net1d_backward(struct net1d *net, int B, const struct net1d_pass *pass);

@@ -71,7 +71,7 @@ enum ecg_status repeat_pass(struct net1d *net, bool backward, int B, const struc
         B, backward, pass->train, pass->frozen_norm, pass->frozen_below, NULL};
     struct net1d_recorded *r = NULL;
     if (net->ops->run == NULL) return do_work(&w);
-    if (net->graphs && pass->done == NULL && !is_random(net, pass)) {
+    if (net->graphs && pass->done == NULL && pass->share == NULL && !is_random(net, pass)) {
         TRY(follow_frozen(net));
         r = find(net->p, &kind);
     }

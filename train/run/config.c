@@ -60,9 +60,10 @@ const struct conf_option config_options[] = {
     OPTION(model.stride, CONF_INT, "2", NULL, 1, 64,
            "stride of the stem's and each stage's first conv"),
     OPTION(model.group_width, CONF_INT, "16", NULL, 1, 65536, "channels of a group"),
+    OPTION(model.batch_norm, CONF_BOOL, "false", NULL, 0, 0, "batch norm (momentum 0.1, eps 1e-5)"),
     OPTION(
-        model.batch_norm, CONF_BOOL, "false", NULL, 0, 0,
-        "batch norm (momentum 0.1, eps 1e-5); of several ranks each takes its own records' statistics, and rank 0's are saved"),
+        model.sync_batch_norm, CONF_BOOL, "false", NULL, 0, 0,
+        "of several ranks: true: statistics of the whole batch (device cpu); false: each rank's own, rank 0's are saved"),
     OPTION(model.dropout, CONF_NUMBER, "0", NULL, 0, 0.99, "dropout before each conv of a block"),
     OPTION(model.drop_path, CONF_NUMBER, "0", NULL, 0, 0.99,
            "stochastic depth: rate of the last block, growing linearly from 0"),

@@ -53,7 +53,7 @@ struct config {
         int64_t length;               /* 0: the weights' own, else the data's */
         int64_t base_filters, kernel_size, stride, group_width;
         struct conf_ints filters, blocks;
-        bool batch_norm;
+        bool batch_norm, sync_batch_norm;
         double dropout, drop_path;
         int pool; /* enum net1d_pool */
     } model;

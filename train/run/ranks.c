@@ -220,6 +220,66 @@ enum ecg_status ranks_join(struct trainer *t) {
     return ECG_OK;
 }
 
+/* ------------------------------------------------------------------ batch norm */
+
+/* mean and var by way of two sums: of the means, then of the squares around the mean of all. x[C] counts the rows. */
+static enum ecg_status sum_statistics(struct ranks *r, int C, float *mean, float *var, double *rows,
+                                      double *x) {
+    double own = *rows;
+    for (int c = 0; c < C; c++) x[c] = own > 0 ? own * (double)mean[c] : 0;
+    x[C] = own;
+    TRY(ranks_sum(r, x, (size_t)C + 1));
+    double all = x[C];
+    for (int c = 0; c < C; c++) {
+        double m = x[c] / all, d = (double)mean[c] - m;
+        x[c] = own > 0 ? own * ((double)var[c] + d * d) : 0;
+        mean[c] = (float)m;
+    }
+    TRY(ranks_sum(r, x, (size_t)C));
+    for (int c = 0; c < C; c++) var[c] = (float)(x[c] / all);
+    *rows = all;
+    return ECG_OK;
+}
+
+static enum ecg_status share_statistics(void *trainer, int C, float *mean, float *var,
+                                        double *rows) {
+    struct trainer *t = trainer;
+    double *x = NULL;
+    TRY(MEM_NEW(&x, (size_t)C + 1));
+    enum ecg_status status = sum_statistics(&t->ranks, C, mean, var, rows, x);
+    free(x);
+    return status;
+}
+
+/* k[0] is that of all already, as their mean, variance and weight are. */
+static enum ecg_status share_gradient(void *trainer, int C, float *k, double rows) {
+    struct trainer *t = trainer;
+    size_t n = 2 * (size_t)C;
+    double *x = NULL;
+    TRY(MEM_NEW(&x, n + 1));
+    for (size_t i = 0; i < n; i++) x[i] = rows > 0 ? rows * (double)k[(size_t)C + i] : 0;
+    x[n] = rows;
+    enum ecg_status status = ranks_sum(&t->ranks, x, n + 1);
+    for (size_t i = 0; i < n && status == ECG_OK; i++) k[(size_t)C + i] = (float)(x[i] / x[n]);
+    free(x);
+    return status;
+}
+
+enum ecg_status ranks_share_norm(struct trainer *t) {
+    const struct config *c = t->config;
+    if (!c->model.sync_batch_norm || !t->net.config.batch_norm || t->ranks.size == 1) return ECG_OK;
+    if (strcmp(t->ops->name, "cuda") == 0)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "model.sync_batch_norm: device cuda can't share statistics: "
+                        "set it to false, each rank then takes its own");
+    if (c->train.accumulate > 1)
+        return ecg_fail(ECG_ERR_CONFIG,
+                        "model.sync_batch_norm: statistics of a whole batch need it at once: set "
+                        "train.accumulate to 1, and train.recompute for memory");
+    t->ranks.share = (struct net1d_share){share_statistics, share_gradient, t};
+    return ECG_OK;
+}
+
 /* ------------------------------------------------------------------ all else */
 
 enum ecg_status ranks_sum(struct ranks *r, double *x, size_t n) {

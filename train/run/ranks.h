@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "train/comm/comm.h"
 #include "train/comm/gpu.h"
+#include "train/model/net1d.h"
 
 #define RANKS_BUCKET ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
 
@@ -28,6 +29,7 @@ struct ranks {
     int n_requests, max_requests;
     size_t lowest, next; /* gradients [lowest, next) are not yet queued */
     uint64_t summed;     /* gradients, over all steps */
+    struct net1d_share share; /* model.sync_batch_norm */
     bool agreed;         /* all ranks know why they end */
 };
 
@@ -55,6 +57,9 @@ enum ecg_status ranks_prepare(struct trainer *t);
 void ranks_begin(struct trainer *t);
 enum ecg_status ranks_gradients_done(void *trainer, size_t offset);
 enum ecg_status ranks_join(struct trainer *t);
+
+/* Batch norm by the statistics of all ranks' records, in the sums' fixed order; t->ranks.share is then what passes share by. */
+enum ecg_status ranks_share_norm(struct trainer *t);
 
 /* x (n) = sum over the ranks, in their order. */
 enum ecg_status ranks_sum(struct ranks *r, double *x, size_t n);

@@ -80,6 +80,7 @@ static struct net1d_pass step_pass(const struct trainer *t) {
                                    c->head.freeze || t->is_preview || step_freezes_norm(t),
                                .frozen_below = t->optim.lowest,
                                .seed = (uint64_t)c->train.seed,
+                               .share = t->ranks.share.context != NULL ? &t->ranks.share : NULL,
                                .step = (uint32_t)t->at.step};
 }
 
@@ -159,6 +160,13 @@ static enum ecg_status gather_joint(struct trainer *t, const struct batch *b, st
 static enum ecg_status run_parts(struct trainer *t, const struct batch *b, const struct against *a,
                                  const double *known) {
     ranks_begin(t);
+    struct net1d_pass none = step_pass(t);
+    if (b->B == 0 && none.share != NULL && none.train && !none.frozen_norm) {
+        none.done = ranks_gradients_done;
+        none.context = t;
+        TRY(net1d_share_forward(&t->net, &none));
+        TRY(net1d_share_backward(&t->net, &none));
+    }
     for (int first = 0; first < b->B; first += t->net.max_batch) {
         struct net1d_pass pass;
         int n = step_micro_batch(t, b, first);

@@ -103,6 +103,7 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare(t, optim_create));
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
+    TRY(ranks_share_norm(t));
     TRY(ema_create(t));
     return trainer_prepare_saving(t);
 }
