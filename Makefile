@@ -58,7 +58,7 @@ MPI_SRC  := train/comm/mpi/wire_mpi.c
 ASAN := -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all
 TSAN := -fsanitize=thread
 # What shares memory between threads, small enough for the thread sanitizer.
-TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run% test_comm,$(notdir $(TESTS)))
+TSAN_TESTS := $(filter test_core_pool test_cpu% test_net1d_rules test_loader% test_simulator% test_run% test_comm test_saver,$(notdir $(TESTS)))
 
 ifeq ($(V),0)
 say = @printf '  %-3s %s\n' $(1) $(2);
@@ -134,7 +134,7 @@ run-tests: all tests $(EMULATED)
 	@scripts/run_tests.sh all $(OBJ)
 
 soak:
-	@scripts/setup.sh test || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
+	@scripts/setup.sh soak || EINTHOVEN_NO_INSTALL=1 scripts/setup.sh
 	@$(MAKE) run-soak
 
 run-soak: all tests fuzzers $(EMULATED_SOAK)
@@ -197,7 +197,7 @@ help:
 	@echo 'make demo         the whole line on simulated ECGs, a few minutes on two cores'
 	@echo 'make test         every check and test; installs missing Debian packages first. EINTHOVEN_TORCH2_PYTHON: an'
 	@echo '                  interpreter with PyTorch 2, for the tests of .pth files once more'
-	@echo 'make soak         the long tests; EINTHOVEN_FUZZ_SECONDS (60) for each fuzz target'
+	@echo 'make soak         the long tests, also under a Slurm of their own; EINTHOVEN_FUZZ_SECONDS (60) for each fuzz target'
 	@echo 'make fuzzers      build/fuzz/soak_fuzz_*, under the address and undefined-behaviour sanitizer: PROGRAM [SECONDS [SEED]]'
 	@echo 'make bench        figures of this machine'
 	@echo 'make bench-readme the same into README.md; BENCH_TORCH=FILES of scripts/bench_torch.py --json'

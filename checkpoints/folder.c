@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/mem.h"
 
 #define WRITING    ".writing"
 #define OLD        ".old-"
@@ -174,15 +175,19 @@ static bool is_linked(const char *checkpoints, const char *name) {
 
 enum ecg_status folder_prune(const char *run, int keep) {
     struct file_list entries = {0};
-    char *checkpoints = NULL;
+    char *checkpoints = NULL, last[NAME_BYTES];
     enum ecg_status status = ECG_OK;
     TRY_OUT(file_join(&checkpoints, run, "checkpoints"));
     TRY_OUT(tidy(checkpoints));
     TRY_OUT(file_list_dir(&entries, checkpoints, "", false));
+    link_target(checkpoints, "last", last);
     int newer = 0;
     for (size_t i = entries.n; i-- > 0;) { // sorted by name, so by step
         const char *name = entries.names[i];
-        if (!has_prefix(name, STEP) || newer++ < keep || is_linked(checkpoints, name)) continue;
+        if (!has_prefix(name, STEP)) continue;
+        bool left_behind =
+            last[0] && strcmp(name, last) > 0; // by a run that went on from before it
+        if ((!left_behind && newer++ < keep) || is_linked(checkpoints, name)) continue;
         char removed[NAME_BYTES];
         snprintf(removed, sizeof removed, REMOVED "%.40s", name);
         TRY_OUT(rename_in(checkpoints, name, removed)); // no half folder under a step's name
@@ -208,6 +213,42 @@ enum ecg_status folder_resolve(const char *run, const char *link, char **path) {
         status = file_join(path, checkpoints, old);
     else if (!target[0] && is_dir_in(checkpoints, link)) // a copy of a run, its links followed
         status = file_join(path, checkpoints, link);
+    free(checkpoints);
+    return status;
+}
+
+/* The step folders older than `target` ("": all) below the names that l has, newest first. */
+static enum ecg_status add_older(struct file_list *l, const char *checkpoints,
+                                 const struct file_list *entries, const char *target) {
+    for (size_t i = entries->n; i-- > 0;) {
+        const char *name = entries->names[i];
+        if (!has_prefix(name, STEP) || !is_dir_in(checkpoints, name)) continue;
+        if (target[0] && strcmp(name, target) >= 0) continue;
+        TRY(file_join(&l->names[l->n], checkpoints, name));
+        l->n++;
+    }
+    return ECG_OK;
+}
+
+enum ecg_status folder_list(const char *run, struct file_list *l) {
+    struct file_list entries = {0};
+    char *checkpoints = NULL, *last = NULL, target[NAME_BYTES];
+    enum ecg_status status;
+    *l = (struct file_list){0};
+    TRY_OUT(file_join(&checkpoints, run, "checkpoints"));
+    TRY_OUT(folder_resolve(run, "last", &last));
+    link_target(checkpoints, "last", target);
+    if (last == NULL && !target[0]) goto out;
+    if (last == NULL) TRY_OUT(file_join(&last, checkpoints, target));
+    TRY_OUT(file_list_dir(&entries, checkpoints, "", false));
+    TRY_OUT(MEM_NEW(&l->names, entries.n + 1));
+    l->names[l->n++] = last;
+    last = NULL;
+    TRY_OUT(add_older(l, checkpoints, &entries, target));
+out:
+    if (status != ECG_OK) file_list_free(l);
+    file_list_free(&entries);
+    free(last);
     free(checkpoints);
     return status;
 }

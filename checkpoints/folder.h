@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/file.h"
 #include "core/status.h"
 
 struct folder {
@@ -21,9 +22,13 @@ enum ecg_status folder_begin(struct folder *f, const char *run, int64_t step);
  * it: links are replaced atomically (new link under another name, rename). */
 enum ecg_status folder_commit(struct folder *f, bool is_best);
 void folder_abort(struct folder *f); /* removes the temporary folder; idempotent */
-/* Removes step folders that neither link points at, but for the newest `keep`, and the leftovers of a killed run. */
+/* Removes step folders that neither link points at, but for the newest `keep` up to `last`, and the leftovers of a killed
+ * run. Folders newer than `last` are those that a run left behind which went on from a checkpoint before them. */
 enum ecg_status folder_prune(const char *run, int keep);
 /* Fresh path of RUN/checkpoints/<link>, resolved; NULL when there is none. A dangling link counts as none. */
 enum ecg_status folder_resolve(const char *run, const char *link, char **path);
+/* Paths of what a run can go on from, newest first: the folder that `last` means, there or not, and the step folders before
+ * it. Without `last`: none. Whether they are whole is not looked at (checkpoints/seal.h). */
+enum ecg_status folder_list(const char *run, struct file_list *paths);
 
 #endif

@@ -406,8 +406,6 @@ struct writer {
     size_t n;
     char *header;
     uint64_t header_bytes, data_bytes;
-    safetensors_fetch_fn *fetch;
-    void *context;
 };
 
 static void writer_free(struct writer *w) {
@@ -461,48 +459,69 @@ static enum ecg_status put_bytes(struct file_out *f, const void *data, size_t n)
     return ECG_OK;
 }
 
-static enum ecg_status put_data(struct file_out *f, const struct writer *w, const struct place *p,
-                                char *buffer) {
-    if (!w->fetch) return put_bytes(f, p->tensor->data, p->bytes);
-    for (size_t at = 0; at < p->bytes; at += SAFETENSORS_BUFFER) {
-        size_t n = p->bytes - at < SAFETENSORS_BUFFER ? p->bytes - at : SAFETENSORS_BUFFER;
-        TRY(w->fetch(w->context, p->tensor, at, n, buffer));
-        TRY(put_bytes(f, buffer, n));
-    }
-    return ECG_OK;
-}
-
 static enum ecg_status write_file(const char *path, const struct writer *w) {
     struct file_out f = {0};
-    char *buffer = NULL;
     enum ecg_status status = ECG_OK;
-    TRY_OUT(MEM_NEW(&buffer, SAFETENSORS_BUFFER));
     TRY_OUT(file_out_open(&f, path));
     TRY_OUT(put_bytes(&f, &w->header_bytes, sizeof w->header_bytes));
     TRY_OUT(put_bytes(&f, w->header, w->header_bytes));
-    for (size_t i = 0; i < w->n; i++) TRY_OUT(put_data(&f, w, &w->places[i], buffer));
+    for (size_t i = 0; i < w->n; i++)
+        TRY_OUT(put_bytes(&f, w->places[i].tensor->data, w->places[i].bytes));
     TRY_OUT(file_out_commit(&f));
 out:
     file_out_close(&f);
-    free(buffer);
-    return status;
-}
-
-enum ecg_status safetensors_write_from(const char *path, const struct safetensors_out *tensors,
-                                       size_t n, const char *const *meta_keys,
-                                       const char *const *meta_values, size_t n_meta,
-                                       safetensors_fetch_fn *fetch, void *context) {
-    struct writer w = {.fetch = fetch, .context = context};
-    enum ecg_status status = writer_begin(&w, path, tensors, n, meta_keys, meta_values, n_meta);
-    if (status == ECG_OK) status = write_file(path, &w);
-    writer_free(&w);
     return status;
 }
 
 enum ecg_status safetensors_write(const char *path, const struct safetensors_out *tensors, size_t n,
                                   const char *const *meta_keys, const char *const *meta_values,
                                   size_t n_meta) {
-    return safetensors_write_from(path, tensors, n, meta_keys, meta_values, n_meta, NULL, NULL);
+    struct writer w = {0};
+    enum ecg_status status = writer_begin(&w, path, tensors, n, meta_keys, meta_values, n_meta);
+    if (status == ECG_OK) status = write_file(path, &w);
+    writer_free(&w);
+    return status;
+}
+
+/* The bytes that write_file would write. */
+static enum ecg_status fill_image(struct safetensors_image *image, const struct writer *w,
+                                  safetensors_fetch_fn *fetch, void *context) {
+    size_t n = PREFIX + w->header_bytes + w->data_bytes;
+    TRY(safetensors_image_reserve(image, n));
+    image->n = n;
+    memcpy(image->data, &w->header_bytes, PREFIX);
+    memcpy(image->data + PREFIX, w->header, w->header_bytes);
+    char *to = image->data + PREFIX + w->header_bytes;
+    for (size_t i = 0; i < w->n; i++) {
+        TRY(fetch(context, w->places[i].tensor, w->places[i].bytes, to));
+        to += w->places[i].bytes;
+    }
+    return ECG_OK;
+}
+
+enum ecg_status safetensors_image_make(struct safetensors_image *image,
+                                       const struct safetensors_out *tensors, size_t n,
+                                       const char *const *meta_keys, const char *const *meta_values,
+                                       size_t n_meta, safetensors_fetch_fn *fetch, void *context) {
+    struct writer w = {0};
+    enum ecg_status status =
+        writer_begin(&w, "safetensors", tensors, n, meta_keys, meta_values, n_meta);
+    if (status == ECG_OK) status = fill_image(image, &w, fetch, context);
+    writer_free(&w);
+    return status;
+}
+
+enum ecg_status safetensors_image_reserve(struct safetensors_image *image, size_t n) {
+    if (image->cap >= n) return ECG_OK;
+    safetensors_image_free(image);
+    TRY(MEM_NEW(&image->data, n));
+    image->cap = n;
+    return ECG_OK;
+}
+
+void safetensors_image_free(struct safetensors_image *image) {
+    free(image->data);
+    *image = (struct safetensors_image){0};
 }
 
 enum ecg_status safetensors_size(const struct safetensors_out *tensors, size_t n,

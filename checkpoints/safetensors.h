@@ -13,7 +13,6 @@
 #include "core/status.h"
 
 #define SAFETENSORS_MAX_NDIM 8
-#define SAFETENSORS_BUFFER   ((size_t)1 << 20) /* bytes that writing needs of its own */
 
 enum safetensors_dtype { ST_F32, ST_F64, ST_F16, ST_BF16, ST_I64, ST_I32, ST_I16, ST_I8, ST_U8, ST_BOOL, ST_OTHER };
 
@@ -65,13 +64,19 @@ struct safetensors_out {
 enum ecg_status safetensors_write(const char *path, const struct safetensors_out *tensors, size_t n,
                                   const char *const *meta_keys, const char *const *meta_values, size_t n_meta);
 
-/* The same for data that lie elsewhere, on a device: `fetch` copies bytes [from, from + n) of a tensor to host memory, of
- * which no more than a small buffer is ever needed. NULL: `data` is host memory. */
-typedef enum ecg_status safetensors_fetch_fn(void *context, const struct safetensors_out *t, size_t from, size_t n,
-                                             void *to);
-enum ecg_status safetensors_write_from(const char *path, const struct safetensors_out *tensors, size_t n,
+/* A file's bytes in memory, as safetensors_write would write them. Zeroed is empty. */
+struct safetensors_image {
+    char *data;
+    size_t n, cap; /* bytes used, bytes there */
+};
+/* Copies a tensor's `bytes` from where they lie, on a device, to host memory. */
+typedef enum ecg_status safetensors_fetch_fn(void *context, const struct safetensors_out *t, size_t bytes, void *to);
+/* Makes the image, in the memory that it has where that is enough. */
+enum ecg_status safetensors_image_make(struct safetensors_image *image, const struct safetensors_out *tensors, size_t n,
                                        const char *const *meta_keys, const char *const *meta_values, size_t n_meta,
                                        safetensors_fetch_fn *fetch, void *context);
+enum ecg_status safetensors_image_reserve(struct safetensors_image *image, size_t n); /* room for n bytes; empties it */
+void safetensors_image_free(struct safetensors_image *image);                         /* idempotent */
 /* How many bytes the file would have; no `data` is looked at. */
 enum ecg_status safetensors_size(const struct safetensors_out *tensors, size_t n, const char *const *meta_keys,
                                  const char *const *meta_values, size_t n_meta, uint64_t *bytes);

@@ -240,10 +240,20 @@ void file_out_close(struct file_out *f) {
     *f = (struct file_out){0};
 }
 
+/* Bytes written at once: of a larger piece the kernel may make large pages of its cache, which then are in the memory of
+ * whoever maps the file and reads a little of it. */
+#define PIECE_BYTES ((size_t)1 << 20)
+
 enum ecg_status file_write(const char *path, const void *data, size_t n) {
     struct file_out f;
     TRY(file_out_open(&f, path));
-    if (n > 0) fwrite(data, 1, n, f.stream); /* commit sees the stream's error */
+    for (size_t at = 0, piece; at < n; at += piece) {
+        piece = n - at < PIECE_BYTES ? n - at : PIECE_BYTES;
+        if (fwrite((const char *)data + at, 1, piece, f.stream) == piece) continue;
+        enum ecg_status status = write_failed(path); /* here errno still has the reason */
+        file_out_close(&f);
+        return status;
+    }
     return file_out_commit(&f);
 }
 

@@ -8,7 +8,7 @@
 
 #include "data/simulator/sim.h"
 
-static char *label_names[SIM_LABELS] = {
+static char *label_names[SIM_ALL_LABELS] = {
     [SIM_NORMAL] = "normal_ecg",
     [SIM_SINUS] = "sinus_rhythm",
     [SIM_BRADYCARDIA] = "sinus_bradycardia",
@@ -27,22 +27,36 @@ static char *label_names[SIM_LABELS] = {
     [SIM_INFERIOR_ST] = "inferior_st_elevation",
     [SIM_ANTERIOR_ST] = "anterior_st_elevation",
     [SIM_LONG_QT] = "long_qt",
+    [SIM_DEATH] = "death",
+    [SIM_LOW_LVEF] = "low_lvef",
 };
-static char *target_names[SIM_TARGETS] = {
-    [SIM_AGE] = "age",    [SIM_SEX] = "sex",  [SIM_HEART_RATE] = "heart_rate", [SIM_PR] = "pr_ms",
-    [SIM_QRS] = "qrs_ms", [SIM_QT] = "qt_ms", [SIM_AXIS] = "axis_deg",
+static char *target_names[SIM_ALL_TARGETS] = {
+    [SIM_AGE] = "age",
+    [SIM_SEX] = "sex",
+    [SIM_HEART_RATE] = "heart_rate",
+    [SIM_PR] = "pr_ms",
+    [SIM_QRS] = "qrs_ms",
+    [SIM_QT] = "qt_ms",
+    [SIM_AXIS] = "axis_deg",
+    [SIM_FOLLOW_UP] = "follow_up_days",
+    [SIM_LOG_HAZARD] = "log_hazard",
+    [SIM_LVEF] = "lvef",
+    [SIM_LVEF_MEAN] = "lvef_mean",
+    [SIM_LVEF_SD] = "lvef_sd",
 };
-_Static_assert((int)SIM_LABELS <= (int)SIMULATOR_MAX_LABELS, "room for all labels");
-_Static_assert((int)SIM_TARGETS <= (int)SIMULATOR_MAX_TARGETS, "room for all targets");
+_Static_assert((int)SIM_ALL_LABELS <= (int)SIMULATOR_MAX_LABELS, "room for all labels");
+_Static_assert((int)SIM_ALL_TARGETS <= (int)SIMULATOR_MAX_TARGETS, "room for all targets");
 
-const struct names *simulator_labels(void) {
-    static const struct names names = {SIM_LABELS, label_names};
-    return &names;
+const struct names *simulator_labels(const struct simulator_options *o) {
+    static const struct names shown = {SIM_LABELS, label_names},
+                              all = {SIM_ALL_LABELS, label_names};
+    return o->outcomes ? &all : &shown;
 }
 
-const struct names *simulator_targets(void) {
-    static const struct names names = {SIM_TARGETS, target_names};
-    return &names;
+const struct names *simulator_targets(const struct simulator_options *o) {
+    static const struct names shown = {SIM_TARGETS, target_names},
+                              all = {SIM_ALL_TARGETS, target_names};
+    return o->outcomes ? &all : &shown;
 }
 
 enum ecg_status simulator_length(const struct simulator_options *o, int *length) {
@@ -101,6 +115,17 @@ static void fill_truth(struct simulated *truth, const struct sim_patient *p,
     t[SIM_AXIS] = (float)shape->axis;
 }
 
+static void fill_outcome(struct simulated *truth, const struct sim_outcome *out) {
+    float *t = truth->targets;
+    truth->labels[SIM_DEATH] = out->died;
+    truth->labels[SIM_LOW_LVEF] = out->lvef < 50;
+    t[SIM_FOLLOW_UP] = (float)out->days;
+    t[SIM_LOG_HAZARD] = (float)out->log_hazard;
+    t[SIM_LVEF] = (float)out->lvef;
+    t[SIM_LVEF_MEAN] = (float)out->lvef_mean;
+    t[SIM_LVEF_SD] = (float)out->lvef_sd;
+}
+
 enum ecg_status simulator_record(const struct simulator_options *o, uint64_t number, double *mv,
                                  struct simulated *truth) {
     int length;
@@ -131,7 +156,14 @@ enum ecg_status simulator_record(const struct simulator_options *o, uint64_t num
     derive_limb_leads(mv, length);
 
     settle_labels(&plan, &shape, &beats, o->seconds);
-    fill_truth(truth, &patient, &plan, &shape, sim_rhythm_rate(&beats, o->seconds));
+    const double heart_rate = sim_rhythm_rate(&beats, o->seconds);
+    fill_truth(truth, &patient, &plan, &shape, heart_rate);
+    if (o->outcomes) {
+        struct sim_outcome outcome;
+        sim_rng(&r, o->seed, SIM_USE_OUTCOME, number);
+        sim_outcome_draw(&outcome, &plan, heart_rate, &r);
+        fill_outcome(truth, &outcome);
+    }
 out:
     free(beats.v);
     return status;

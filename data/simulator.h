@@ -8,6 +8,7 @@
 #ifndef DATA_SIMULATOR_H
 #define DATA_SIMULATOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ struct simulator_options {
     double sampling_rate; /* Hz, 1 to 100000 */
     double seconds;       /* above 0, up to a day */
     double noise; /* 1 = clinical amounts of wander, mains, muscle and electrode noise; 0 = none */
+    bool outcomes; /* more columns, behind the others, which stay as they are */
 };
 
 enum { SIMULATOR_MAX_LABELS = 32, SIMULATOR_MAX_TARGETS = 16, SIMULATOR_MAX_LENGTH = 1 << 24 };
@@ -26,9 +28,19 @@ enum { SIMULATOR_MAX_LABELS = 32, SIMULATOR_MAX_TARGETS = 16, SIMULATOR_MAX_LENG
 /* Column names, fixed order. Labels: one rhythm of sinus_rhythm (55-100 a minute), sinus_bradycardia, sinus_tachycardia,
  * atrial_fibrillation, atrial_flutter, and any number of conditions; normal_ecg = sinus rhythm without a finding.
  * Targets: age (years), sex (0 male, 1 female), heart_rate (1/min), pr_ms (NaN without P waves), qrs_ms and qt_ms of the
- * dominant beat, axis_deg (frontal, of the QRS area). A record too short for two beats has no heart rate (NaN). */
-const struct names *simulator_labels(void);
-const struct names *simulator_targets(void);
+ * dominant beat, axis_deg (frontal, of the QRS area). A record too short for two beats has no heart rate (NaN).
+ *
+ * Outcomes hang on what the ECG shows alone, by known laws, so that the best that a model can reach is known. Each record has
+ * its own, whoever's it is (survival times as Bender 2005, Stat Med 24:1713, draws them):
+ *     log_hazard = -8.3 + 0.035 (heart_rate - 75) + 1.2 atrial_fibrillation + 1.5 lbbb + lvh + 0.8 long_qt
+ *     death      after an exponential time of exp(log_hazard) a day; censored when the end of the follow-up comes before,
+ *                which is uniform in 180 .. 3650 days, whatever the ECG: about half are
+ *     follow_up_days  to death (label death = 1) or to that end (0), whole, 1 or more
+ *     lvef_mean  = 62 - 0.15 (heart_rate - 75) - 16 lbbb - 10 atrial_fibrillation - 6 lvh - 12 anterior_st_elevation
+ *     lvef_sd    = 4, 8 in atrial fibrillation
+ *     lvef       Normal(lvef_mean, lvef_sd), percent; label low_lvef = below 50 */
+const struct names *simulator_labels(const struct simulator_options *o);
+const struct names *simulator_targets(const struct simulator_options *o);
 
 struct simulated {
     uint8_t labels[SIMULATOR_MAX_LABELS]; /* 0 or 1 */

@@ -122,8 +122,8 @@ enum ecg_status simulator_write(const struct simulator_options *o, const char *d
                                   .leads = leads_standard12,
                                   .units = "mV",
                                   .preprocessing = "none",
-                                  .labels = *simulator_labels(),
-                                  .targets = *simulator_targets(),
+                                  .labels = *simulator_labels(o),
+                                  .targets = *simulator_targets(o),
                                   .has_fold = true};
     TRY(simulator_length(o, &schema.length));
     if (n_records == 0)

@@ -4,18 +4,21 @@
 #     scripts/setup.sh          what the build needs
 #     scripts/setup.sh test     and what the tests need; the virtual environment build/venv gets PyPI's wfdb
 #                               and safetensors (without it the tests that need them are skipped)
+#     scripts/setup.sh soak     and a Slurm, for which the tests that need one start daemons of their own; without it they are skipped
 # EINTHOVEN_NO_INSTALL=1: only says what is missing and then exits 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(gcc libc6-dev make pkg-config libhdf5-dev libdeflate-dev libjansson-dev libyaml-dev libxxhash-dev)
+optional=()
 case ${1:-} in
 '') ;;
-test)
+test | soak)
     packages+=(g++ clang-format ca-certificates python3 python3-venv python3-numpy python3-scipy python3-h5py
         python3-sklearn python3-torch libopenmpi-dev openmpi-bin procps shellcheck)
+    if [ "$1" = soak ]; then optional=(slurmctld slurmd slurm-client munge); fi
     ;;
 *)
-    echo "setup: unknown argument $1 (nothing or test)" >&2
+    echo "setup: unknown argument $1 (nothing, test or soak)" >&2
     exit 2
     ;;
 esac
@@ -32,10 +35,13 @@ is_installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-missing=()
-for package in "${packages[@]}"; do
-    is_installed "$package" || missing+=("$package")
-done
+find_missing() { # PACKAGE...
+    local package
+    missing=()
+    for package in "$@"; do
+        is_installed "$package" || missing+=("$package")
+    done
+}
 
 install_missing() {
     local as_root=()
@@ -56,7 +62,12 @@ install_missing() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 
+find_missing "${packages[@]}"
 if [ ${#missing[@]} -gt 0 ]; then install_missing; fi
+find_missing "${optional[@]}"
+if [ ${#missing[@]} -gt 0 ]; then
+    (install_missing) || echo "setup: without ${missing[*]}: the tests that need them are skipped" >&2
+fi
 
 # The virtual environment is a bonus: a failure is remembered, so that a machine with no network is not
 # kept waiting by every run.
@@ -65,7 +76,7 @@ make_venv() {
         build/venv/bin/python -m pip install -q --disable-pip-version-check --timeout 15 --retries 1 wfdb safetensors h5py
 }
 
-if [ "${1:-}" = test ] && [ "${EINTHOVEN_NO_INSTALL:-}" != 1 ]; then
+if [ -n "${1:-}" ] && [ "${EINTHOVEN_NO_INSTALL:-}" != 1 ]; then
     if ! build/venv/bin/python -c 'import wfdb, safetensors' 2>/dev/null && [ ! -e build/venv-failed ]; then
         echo "setup: making build/venv with wfdb and safetensors from PyPI"
         mkdir -p build

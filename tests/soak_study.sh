@@ -37,8 +37,8 @@ import "$tmp/statements" "scp: [$codes]"
 import "$tmp/tasks" "superclass: [NORM, MI, STTC, CD, HYP], sex: [female]"
 start=$SECONDS
 "$einthoven" -q pretrain configs/ptbxl_superclass.yaml --set data.train="{path: $tmp/statements, fold: 1-8}" \
-    --set data.valid=null --set train.epochs=30 --set optim.lr=2e-3 --set model.dropout=0.2 --set model.drop_path=0.1 \
-    --out "$tmp/pretrained"
+    --set data.valid=null --set train.epochs=40 --set optim.lr=3e-3 --set optim.weight_decay=5e-2 \
+    --set model.dropout=0.4 --set model.drop_path=0.2 --out "$tmp/pretrained"
 
 study() { # NAME LABELS
     "$einthoven" -q study configs/ptbxl_study.yaml --weights "$tmp/pretrained" --out "$tmp/$1" --fractions 0.1 --seeds 5 \
@@ -53,8 +53,7 @@ for task in superclasses:NORM,MI,STTC,CD,HYP sex:female; do
     random=$(mean_of "$name" random)
     gain=$(awk -v a="$best" -v b="$random" 'BEGIN { printf "%.4f", a - b }')
     echo "$name: the best pretrained way $best, from random weights $random, gain $gain"
-done >"$tmp/report"
-cat "$tmp/report"
+done | tee "$tmp/report"
 gain=$(sed -n 's/^superclasses: .*gain //p' "$tmp/report")
 status=0
 awk -v g="$gain" 'BEGIN { exit !(g ~ /^-?[0-9.]+$/ && g >= 0.02) }' || status=1

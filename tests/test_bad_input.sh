@@ -240,11 +240,11 @@ resume() { run pretrain r2/config.yaml --out r2 --resume; }
 last=r2/checkpoints/$(readlink r/checkpoints/last)
 damage() { rm -rf r2 && cp -a r r2; }
 damage && head -c 90 "r/checkpoints/last/state.safetensors" >"$last/state.safetensors"
-expect 65 "state.safetensors" resume
+expect 65 "state.safetensors: has 90 bytes" resume
 damage && echo '{' >"$last/state.json"
-expect 65 "state.json:2" resume
+expect 65 "state.json: its last line is not the checksum" resume
 damage && rm "$last/model.safetensors"
-expect 66 "model.safetensors: No such file" resume
+expect 65 "model.safetensors: No such file" resume
 
 # ---------------------------------------------------------------- inspect
 

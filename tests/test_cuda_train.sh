@@ -178,7 +178,7 @@ for device in cpu cuda; do
     # Not what hangs on a threshold: that is one of the records' own numbers, and a last bit may pass it.
     grep -E '"(auroc|auprc|brier)": [0-9]' "$tmp/e-$device/metrics.json" | grep -oE '[0-9][0-9.e-]*' >"$tmp/e-$device.numbers"
     run embed --weights "$weights" --data "$tmp/ecgs" --device $device --out "$tmp/m-$device.h5"
-    run finetune "$tmp/c.yaml" --weights "$weights" --set train.device=$device --set head.freeze=true \
+    run finetune "$tmp/c.yaml" --weights "$weights" --set train.device=$device --set head.freeze=true --set model.pool=attention \
         --set "head.labels=[pvc, lbbb]" --out "$tmp/f-$device"
     losses "$tmp/f-$device" >"$tmp/f-$device.losses"
 done

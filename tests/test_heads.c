@@ -329,8 +329,8 @@ static void values_of_outputs(void) {
     CHECK_OK(heads_value_names(&h, &value_names));
     CHECK_OK(heads_output_names(&h, &output_names));
     CHECK(value_names.n == N_OUTPUTS + 2 && output_names.n == N_OUTPUTS);
-    CHECK_STR(value_names.v[9], "x<-0.5");
-    CHECK_STR(value_names.v[10], "-0.5<=x<0.5");
+    CHECK_STR(value_names.v[9], "cut: x<-0.5");
+    CHECK_STR(value_names.v[10], "cut: -0.5<=x<0.5");
     CHECK_STR(value_names.v[14], "z: sd");
     CHECK_STR(output_names.v[14], "stroke: to 1");
     heads_values(&h, z, v);
@@ -386,7 +386,11 @@ static void impossible_heads(void) {
         {"[{\"name\":\"a\",\"kind\":\"labels\"}]", "names no column"},
         {"[{\"name\":\"a\",\"kind\":\"labels\",\"labels\":[1]}]", "a column's name that is none"},
         {"[{\"name\":\"a\",\"kind\":\"classes\",\"labels\":[\"x\"]}]", "two classes or more"},
-        {"[{\"name\":\"a\",\"kind\":\"labels\",\"labels\":[\"x\",\"x\"]}]",
+        {"[{\"name\":\"a\",\"kind\":\"labels\",\"labels\":[\"x\",\"x\"]}]", "label x stands twice"},
+        {"[{\"name\":\"a\",\"kind\":\"ordinal\",\"labels\":[\"x\",\"y\",\"x\"]}]",
+         "label x stands twice"},
+        {"[{\"name\":\"a\",\"kind\":\"labels\",\"labels\":[\"x\"]},"
+         "{\"name\":\"b\",\"kind\":\"targets\",\"targets\":[\"x\"]}]",
          "output x stands twice"},
         {"[{\"name\":\"a\",\"kind\":\"cox\",\"labels\":[\"x\"]}]", "an event (a label) and a time"},
         {"[{\"name\":\"a\",\"kind\":\"hazard\",\"labels\":[\"x\"],\"targets\":[\"t\"]}]",

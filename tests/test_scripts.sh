@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The scripts for clusters: shellcheck finds nothing; the Slurm templates do what they say with stand-ins for srun and scontrol (a
-# job that ends with 75 is requeued, an array's parts are a data set together, folds do not overlap); launch_local.sh.
+# The scripts for clusters: shellcheck finds nothing; the Slurm templates do what they say with a stand-in for srun (a
+# job ends as einthoven does, an array's parts are a data set together, folds do not overlap); launch_local.sh.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . tests/support/shell.inc
@@ -17,7 +17,7 @@ for template in scripts/*.sbatch; do
     verdict $? "$template has its time and its arithmetic"
 done
 
-# srun that runs its command, after noting it; einthoven that trains nothing and ends with $CODE.
+# srun that runs its command, after noting it (what requeues is einthoven: test_stop.sh); einthoven that trains nothing and ends with $CODE.
 mkdir "$tmp/bin" "$tmp/fake"
 cat >"$tmp/bin/srun" <<'EOF'
 #!/bin/sh
@@ -25,11 +25,10 @@ while case $1 in -*) true ;; *) false ;; esac; do shift; done
 echo "$@" >>"$TOLD"
 exec "$@"
 EOF
-printf '#!/bin/sh\necho scontrol "$@" >>"$TOLD"\n' >"$tmp/bin/scontrol"
 printf '#!/bin/sh\nexit "${CODE:-0}"\n' >"$tmp/fake/einthoven"
 ln -s "$einthoven" "$tmp/bin/einthoven"
 chmod +x "$tmp"/bin/* "$tmp/fake/einthoven"
-export TOLD=$tmp/told SLURM_CPUS_PER_TASK=1 SLURM_JOB_ID=77 SLURM_ARRAY_JOB_ID=78
+export TOLD=$tmp/told SLURM_CPUS_PER_TASK=1
 
 job() { # CODE TEMPLATE [VARIABLE=VALUE...]: with the program that does nothing
     local template=$2
@@ -42,19 +41,31 @@ told() { # TEXT
 }
 for template in slurm_cpu slurm_gpu slurm_node slurm_nodes; do
     job 75 $template.sbatch DATA=/d RUN=/r
-    told "einthoven pretrain configs/pretrain_12lead.yaml --out /r --resume"
+    told "einthoven pretrain configs/pretrain_12lead.yaml --out /r --resume --requeue auto"
     told "data.train={path: /d, part: [0, 0.95]}"
-    told "scontrol requeue 77"
     job 1 $template.sbatch DATA=/d RUN=/r
-    ! grep -q requeue "$TOLD"
-    verdict $? "$template: a failed job is not requeued"
 done
+# A lost rank: requeued where the run had got on.
+printf '#!/bin/sh\necho scontrol "$@" >>"$TOLD"\n' >"$tmp/bin/scontrol"
+# shellcheck disable=SC2016 # the stand-in's own
+printf '#!/bin/sh\n[ "$CODE" != 75 ] && ln -sfn "step-$STEP" "$RUN/checkpoints/last"\nexit "$CODE"\n' >"$tmp/fake/einthoven"
+chmod +x "$tmp/bin/scontrol"
+mkdir -p "$tmp/r/checkpoints"
+for code in 1 137; do
+    job $code slurm_nodes.sbatch DATA=/d RUN="$tmp/r" STEP=$code SLURM_JOB_ID=77
+    told "scontrol requeue 77"
+    job $code slurm_nodes.sbatch DATA=/d RUN="$tmp/r" STEP=$code SLURM_JOB_ID=77
+    ! grep -q "scontrol requeue" "$TOLD"
+    verdict $? "exit code $code without another checkpoint: not requeued"
+done
+job 75 slurm_nodes.sbatch DATA=/d RUN="$tmp/r" SLURM_JOB_ID=77
+! grep -q "scontrol requeue" "$TOLD"
+verdict $? "exit code 75: that is einthoven's to requeue"
 job 75 slurm_folds.sbatch DATA=/d RUNS=/r SLURM_ARRAY_TASK_ID=19
-told "--out /r/fold-10-seed-2"
+told "--out /r/fold-10-seed-2 --resume --requeue auto"
 told "data.train={path: /d, fold: [2, 3, 4, 5, 6, 7, 8, 9]}"
 told "data.valid={path: /d, fold: 1}"
 told "data.test={path: /d, fold: 10}"
-told "scontrol requeue 78_19"
 
 # Five records in three parts, one part twice.
 for i in 1 2 3 4 5; do

@@ -26,11 +26,11 @@ struct seen {
 };
 
 static int label(const char *name) {
-    return names_find(simulator_labels(), name);
+    return names_find(simulator_labels(&clean), name);
 }
 
 static double target(const struct seen *s, const char *name) {
-    return s->truth.targets[names_find(simulator_targets(), name)];
+    return s->truth.targets[names_find(simulator_targets(&clean), name)];
 }
 
 static bool has(const struct seen *s, const char *name) {
@@ -296,10 +296,10 @@ static void targets_agree_with_the_signal(void) {
 static void conditions_are_common_enough(void) {
     const struct seen *seen = all_seen();
     if (!seen) return;
-    for (int k = 0; k < simulator_labels()->n; k++) {
+    for (int k = 0; k < simulator_labels(&clean)->n; k++) {
         int n = 0;
         for (int i = 0; i < RECORDS; i++) n += seen[i].truth.labels[k];
-        const char *name = simulator_labels()->v[k];
+        const char *name = simulator_labels(&clean)->v[k];
         const bool is_usual = !strcmp(name, "sinus_rhythm") || !strcmp(name, "normal_ecg");
         check_note("%s %.1f %%", name, 100.0 * n / RECORDS);
         CHECK(n >= 0.03 * RECORDS && n <= (is_usual ? 0.75 : 0.17) * RECORDS);
@@ -503,8 +503,9 @@ static void noise_is_added_and_nothing_else(void) {
 
 static void any_rate_and_length_is_finite(void) {
     static const struct simulator_options odd[] = {
-        {1, 100, 10, 1},    {2, 257.3, 7.77, 1}, {3, 400, 10, 3},     {4, 1000, 3, 1},
-        {5, 500, 0.002, 1}, {6, 1, 30, 1},       {7, 2000, 1.5, 100}, {8, 40, 60, 0},
+        {1, 100, 10, 1, false},     {2, 257.3, 7.77, 1, false}, {3, 400, 10, 3, false},
+        {4, 1000, 3, 1, false},     {5, 500, 0.002, 1, false},  {6, 1, 30, 1, false},
+        {7, 2000, 1.5, 100, false}, {8, 40, 60, 0, false},
     };
     for (size_t k = 0; k < sizeof odd / sizeof odd[0]; k++) {
         int length;
@@ -526,9 +527,10 @@ static void any_rate_and_length_is_finite(void) {
 
 static void bad_options_are_refused(void) {
     static const struct simulator_options bad[] = {
-        {1, 0, 10, 1},         {1, NAN, 10, 1},  {1, -500, 10, 1}, {1, 500, 0, 1},
-        {1, 500, INFINITY, 1}, {1, 500, NAN, 1}, {1, 500, 10, -1}, {1, 500, 10, NAN},
-        {1, 100000, 86400, 1}, {1, 1, 0.1, 1},
+        {1, 0, 10, 1, false},    {1, NAN, 10, 1, false},       {1, -500, 10, 1, false},
+        {1, 500, 0, 1, false},   {1, 500, INFINITY, 1, false}, {1, 500, NAN, 1, false},
+        {1, 500, 10, -1, false}, {1, 500, 10, NAN, false},     {1, 100000, 86400, 1, false},
+        {1, 1, 0.1, 1, false},
     };
     double mv[12];
     struct simulated t;

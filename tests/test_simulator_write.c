@@ -14,7 +14,7 @@
 
 enum { RECORDS = 75, LENGTH = 500, SAMPLES = 12 * LENGTH };
 static const struct simulator_options options = {
-    .seed = 3, .sampling_rate = 100, .seconds = 5, .noise = 1};
+    .seed = 3, .sampling_rate = 100, .seconds = 5, .noise = 1, .outcomes = true};
 
 static struct dataset *write_and_open(const char *name, int n_threads) {
     char *dir = NULL;
@@ -43,9 +43,10 @@ static void check_record(struct dataset *d, size_t i) {
     }
     CHECK(worst <= 0.000501); /* half a microvolt */
     if (CHECK_OK(dataset_labels(d, i, labels)))
-        CHECK(!memcmp(labels, truth.labels, (size_t)simulator_labels()->n));
+        CHECK(!memcmp(labels, truth.labels, (size_t)simulator_labels(&options)->n));
     if (CHECK_OK(dataset_targets(d, i, targets)))
-        CHECK(!memcmp(targets, truth.targets, (size_t)simulator_targets()->n * sizeof targets[0]));
+        CHECK(!memcmp(targets, truth.targets,
+                      (size_t)simulator_targets(&options)->n * sizeof targets[0]));
     CHECK(d->fold[i] == truth.fold);
     snprintf(expected, sizeof expected, "sim-%08zu", i + 1);
     if (CHECK_OK(dataset_record_id(d, i, &id))) CHECK_STR(id, expected);
@@ -63,10 +64,10 @@ static void reader_gives_back_what_was_made(void) {
     CHECK(d->schema.length == LENGTH && d->schema.leads.n == 12 && d->schema.sampling_rate == 100);
     CHECK_STR(d->schema.units, "mV");
     CHECK_STR(d->schema.preprocessing, "none");
-    for (int k = 0; k < simulator_labels()->n; k++)
-        CHECK_STR(d->schema.labels.v[k], simulator_labels()->v[k]);
-    for (int k = 0; k < simulator_targets()->n; k++)
-        CHECK_STR(d->schema.targets.v[k], simulator_targets()->v[k]);
+    for (int k = 0; k < simulator_labels(&options)->n; k++)
+        CHECK_STR(d->schema.labels.v[k], simulator_labels(&options)->v[k]);
+    for (int k = 0; k < simulator_targets(&options)->n; k++)
+        CHECK_STR(d->schema.targets.v[k], simulator_targets(&options)->v[k]);
     for (size_t i = 0; i < RECORDS; i++) check_record(d, i);
     dataset_close(d);
 }
@@ -80,6 +81,11 @@ static void threads_write_the_same(void) {
             !CHECK_OK(dataset_read(four, i, b, &scale_b)))
             break;
         CHECK(!memcmp(a, b, sizeof a) && scale_a == scale_b);
+        float targets_a[SIMULATOR_MAX_TARGETS] = {0}, targets_b[SIMULATOR_MAX_TARGETS] = {0};
+        if (!CHECK_OK(dataset_targets(one, i, targets_a)) ||
+            !CHECK_OK(dataset_targets(four, i, targets_b)))
+            break;
+        CHECK(!memcmp(targets_a, targets_b, sizeof targets_a));
     }
     dataset_close(one);
     dataset_close(four);

@@ -42,7 +42,11 @@ enum sim_label {
     SIM_INFERIOR_ST,
     SIM_ANTERIOR_ST,
     SIM_LONG_QT,
-    SIM_LABELS
+    SIM_LABELS,
+    /* with outcomes */
+    SIM_DEATH = SIM_LABELS,
+    SIM_LOW_LVEF,
+    SIM_ALL_LABELS
 };
 
 enum sim_target {
@@ -53,13 +57,20 @@ enum sim_target {
     SIM_QRS,
     SIM_QT,
     SIM_AXIS,
-    SIM_TARGETS
+    SIM_TARGETS,
+    /* with outcomes */
+    SIM_FOLLOW_UP = SIM_TARGETS,
+    SIM_LOG_HAZARD,
+    SIM_LVEF,
+    SIM_LVEF_MEAN,
+    SIM_LVEF_SD,
+    SIM_ALL_TARGETS
 };
 
 /* ------------------------------------------------------------------ random numbers */
 
 /* What a sequence is for; each has its own place in the counter, so that more noise never moves a beat. */
-enum sim_use { SIM_USE_RECORD, SIM_USE_PATIENT, SIM_USE_NOISE };
+enum sim_use { SIM_USE_RECORD, SIM_USE_PATIENT, SIM_USE_NOISE, SIM_USE_OUTCOME };
 
 void sim_rng(struct rng *r, uint64_t seed, enum sim_use use, uint64_t number);
 bool sim_chance(struct rng *r, double probability);
@@ -180,6 +191,18 @@ void sim_render_atria(const struct sim_signal *s, const struct sim_shape *shape,
 /* Wander, mains, muscle and electrode noise, `amount` times the plan's. */
 void sim_noise_add(const struct sim_signal *s, const struct sim_plan *plan,
                    const struct sim_patient *p, double amount, struct rng *r);
+
+/* ------------------------------------------------------------------ outcome */
+
+struct sim_outcome {
+    double log_hazard; /* of deaths a day */
+    bool died;         /* else censored */
+    double days;       /* until then, whole, 1 or more */
+    double lvef, lvef_mean, lvef_sd;
+};
+/* heart_rate: beats a minute of the record, NaN: the plan's. */
+void sim_outcome_draw(struct sim_outcome *out, const struct sim_plan *plan, double heart_rate,
+                      struct rng *r);
 
 /* x += a g over n samples. */
 void sim_add(double *restrict x, const double *restrict g, double a, int n);

@@ -62,6 +62,9 @@ const struct ops *cuda_table(void);
 enum ecg_status cuda_check(cudaError_t error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* struct cuda_comm's choose. */
+enum ecg_status cuda_choose_gpu(int local_rank);
+
 /* upload_ahead's stream, events and memory. */
 enum ecg_status cuda_ahead_open(struct ops_dev *dev);
 void cuda_ahead_close(struct ops_dev *dev);

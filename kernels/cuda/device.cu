@@ -131,23 +131,38 @@ struct cuda_cut cuda_cut_rows(int rows) {
 
 /* ------------------------------------------------------------------ opening and closing */
 
-/* The first use of CUDA: without a driver or a GPU this says so, and what to do. */
-static enum ecg_status find_gpu(void) {
-    int n = 0;
-    const cudaError_t error = cudaGetDeviceCount(&n);
+/* The GPU that this process uses. */
+static int own_gpu;
+
+/* The first use of CUDA: without a driver or a GPU this says so, and what to do. *n: how many there are. */
+static enum ecg_status find_gpus(int *n) {
+    const cudaError_t error = cudaGetDeviceCount(n);
     if (error == cudaErrorInsufficientDriver)
         return ecg_fail(
             ECG_ERR_FAIL,
             "device cuda: no NVIDIA driver, or one too old for this build's CUDA (%s): install or update "
             "it (nvidia-smi must show the GPU), or use device cpu; einthoven doctor tells more",
             cudaGetErrorString(error));
-    if (error == cudaErrorNoDevice || (error == cudaSuccess && n == 0))
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && *n == 0))
         return ecg_fail(
             ECG_ERR_FAIL,
             "device cuda: there is a driver but no GPU that it can use (%s): look at nvidia-smi and "
             "CUDA_VISIBLE_DEVICES, or use device cpu; einthoven doctor tells more",
             error == cudaSuccess ? "no device" : cudaGetErrorString(error));
     return cuda_check(error, "looking for GPUs");
+}
+
+enum ecg_status cuda_choose_gpu(int local_rank) {
+    int n = 0;
+    TRY(find_gpus(&n));
+    if (n > 1 && local_rank >= n)
+        return ecg_fail(
+            ECG_ERR_FAIL,
+            "device cuda: this is rank %d of its node, counted from 0, which has %d GPUs "
+            "that it may use: start at most as many ranks on a node",
+            local_rank, n);
+    own_gpu = n > 1 ? local_rank : 0;
+    return ECG_OK;
 }
 
 void cuda_close(struct ops_dev *dev) {
@@ -162,8 +177,9 @@ void cuda_close(struct ops_dev *dev) {
 }
 
 static enum ecg_status open_parts(struct ops_dev *dev) {
-    TRY(find_gpu());
-    TRY(cuda_check(cudaSetDevice(0), "opening GPU 0"));
+    int n = 0;
+    TRY(find_gpus(&n));
+    TRY(cuda_check(cudaSetDevice(own_gpu), "opening GPU %d", own_gpu));
     TRY(cuda_check(cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking),
                    "making a stream"));
     TRY(cuda_check(cudaMalloc((void **)&dev->parts, CUDA_MAX_PARTS * sizeof(double)),
@@ -177,16 +193,16 @@ static enum ecg_status open_parts(struct ops_dev *dev) {
 
 /* What the choice of tiles goes by. */
 static enum ecg_status measure_gpu(struct gemm_gpu *gpu) {
-    static const char *const what = "asking GPU 0 for its size";
+    static const char *const what = "asking the GPU for its size";
     int shared_block = 0, shared_sm = 0;
-    TRY(cuda_check(cudaDeviceGetAttribute(&gpu->sms, cudaDevAttrMultiProcessorCount, 0), "%s",
+    TRY(cuda_check(cudaDeviceGetAttribute(&gpu->sms, cudaDevAttrMultiProcessorCount, own_gpu), "%s",
                    what));
     TRY(cuda_check(
-        cudaDeviceGetAttribute(&shared_block, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "%s",
-        what));
+        cudaDeviceGetAttribute(&shared_block, cudaDevAttrMaxSharedMemoryPerBlockOptin, own_gpu),
+        "%s", what));
     TRY(cuda_check(
-        cudaDeviceGetAttribute(&shared_sm, cudaDevAttrMaxSharedMemoryPerMultiprocessor, 0), "%s",
-        what));
+        cudaDeviceGetAttribute(&shared_sm, cudaDevAttrMaxSharedMemoryPerMultiprocessor, own_gpu),
+        "%s", what));
     gpu->shared_block = (size_t)shared_block;
     gpu->shared_sm = (size_t)shared_sm;
     return gemm_open(gpu);

@@ -17,7 +17,7 @@
 #define LANES   8
 
 /* What is summed over rows: x; x times a number of the row's; x and x^2; dn and dn*(x - mean). */
-enum { SUM, SUM_WEIGHTED, SUM_SQUARE, SUM_DOT };
+enum { SUM, SUM_SQUARE, SUM_DOT, SUM_WEIGHTED };
 
 struct pair {
     double x, y;

@@ -103,6 +103,9 @@ struct cuda_bench {
 #define CUDA_COMM_ID_BYTES 128
 struct cuda_sums;
 struct cuda_comm {
+    /* Before the device is opened: this process takes the GPU of its number among the node's ranks, or the only one where the launcher
+     * shows each rank its own. Fails where there are fewer GPUs than ranks. */
+    enum ecg_status (*choose)(int local_rank);
     /* Rank 0 makes the id, and brings it to all. */
     enum ecg_status (*id)(char id[CUDA_COMM_ID_BYTES]);
     /* All ranks meet, within `seconds`; each has a GPU of its own. */

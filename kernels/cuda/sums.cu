@@ -203,8 +203,8 @@ static enum ecg_status check_sums(struct cuda_sums *s) {
     return status;
 }
 
-static const struct cuda_comm table = {make_id,    open_sums,  start_sum, join_sums,
-                                       check_sums, abort_sums, close_sums};
+static const struct cuda_comm table = {cuda_choose_gpu, make_id,    open_sums,  start_sum,
+                                       join_sums,       check_sums, abort_sums, close_sums};
 
 extern "C" __attribute__((visibility("default"))) const struct cuda_comm *
 einthoven_cuda_comm(void) {

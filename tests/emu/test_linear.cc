@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The CUDA backend's linear layers and squeeze and excitation, emulated: the rows of the case table, in every mode of the
- * emulation, against the oracle. */
+ * The CUDA backend's linear layers, squeeze and excitation, and attention pooling, emulated: the rows of the case table, in
+ * every mode of the emulation, against the oracle. */
 #include "kernels/cuda/cuda.cuh"
 
 extern "C" {
@@ -19,7 +19,9 @@ static void against_the_oracle(void) {
         const struct op_case *c = &table[i];
         struct compare_result r;
         char label[160];
-        if (c->family != &family_linear && c->family != &family_se) continue;
+        if (c->family != &family_linear && c->family != &family_se &&
+            c->family != &family_attention)
+            continue;
         cases_label(c, label, sizeof label);
         const bool ran = CHECK_OK(compare_case(c, cuda, dev, ops_ref(), oracle, &r));
         if (!ran || !CHECK(r.ok)) check_note("%s: %s", label, ran ? r.problem : "");

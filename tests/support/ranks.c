@@ -18,8 +18,10 @@
 #define N_BUCKETS 9
 static const size_t bucket_sizes[N_BUCKETS] = {0, 1, 2, 3, 7, 1000, 65537, 1048576 + 37, 5};
 
-/* Value i of a rank's bucket: of many magnitudes, so that another order of the sum shows. */
+/* Value i of a rank's bucket: of many magnitudes, and where ranks 0 and 1 cancel each other what the others have is only seen if it is
+ * added after both, so that another order of the sum shows. */
 static float rank_value(int rank, size_t bucket, size_t i) {
+    if (i % 4 == 0 && rank < 2) return ldexpf(rank == 0 ? 3 : -3, 90);
     uint64_t x = ((uint64_t)rank << 48) ^ ((uint64_t)bucket << 40) ^ i;
     x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 32)) * 0x94d049bb133111ebu;

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * study on the command line. */
 #include "train/run/study.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
 
@@ -26,13 +30,16 @@ static const char summary[] =
     "DIR/study.csv has a line a run, DIR/study.json everything; each run keeps its config, metrics and\n"
     "test predictions. Weights are deleted once a run's figure is there, unless --keep-weights.\n"
     "A run that fails by itself (diverged) does not stop the others: they are named at the end, exit\n"
-    "code 1. A stop (TERM, USR1, INT) saves the run under way, exit code 75; --resume goes on with it,\n"
-    "skips the runs that are done and tries failed ones again. More seeds, fractions or modes may be\n"
-    "asked for at --resume.";
+    "code 1. --resume goes on with the run that was stopped, skips those that are done and tries failed\n"
+    "ones again. More seeds, fractions or modes may be asked for then.";
 
 static const char *modes(void) {
     char *text = NULL;
-    return study_modes_help(&text) == ECG_OK ? text : NULL;
+    char *list = NULL;
+    if (study_modes_help(&list) != ECG_OK) return NULL;
+    if (asprintf(&text, "%s\n\n%s", command_stop_help, list) < 0) text = NULL;
+    free(list);
+    return text;
 }
 
 enum ecg_status command_study(int argc, char **argv) {
@@ -40,6 +47,7 @@ enum ecg_status command_study(int argc, char **argv) {
                               .fractions = "1",
                               .seeds = 5,
                               .command = command_line};
+    struct stop_args stop = {0};
     struct arg_list sets = {0}, mode_sets = {0}, operands = {0};
     const struct arg table[] = {
         {"weights", ARG_TEXT, &o.weights, "W",
@@ -56,6 +64,7 @@ enum ecg_status command_study(int argc, char **argv) {
         {"folds", ARG_COUNT, &o.folds, "K", "k-fold by patient over data.train", false},
         {"keep-weights", ARG_FLAG, &o.keep_weights, NULL, "keep every run's checkpoints", false},
         {"resume", ARG_FLAG, &o.resume, NULL, "go on with the study in DIR", false},
+        ARGS_STOP(stop),
         {"json", ARG_FLAG, &o.json, NULL, "study.json on stdout in place of the table", false},
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
     const struct args args = {"study CONFIG --weights W --out DIR [--set KEY=VALUE]... [--resume]",
@@ -72,8 +81,8 @@ enum ecg_status command_study(int argc, char **argv) {
         o.n_sets = sets.n;
         o.mode_sets = mode_sets.v;
         o.n_mode_sets = mode_sets.n;
-        command_catch_signals();
-        status = study_run(&o);
+        status = command_stop_begin(&stop);
+        if (status == ECG_OK) status = command_stop_end(&stop, study_run(&o));
     }
     args_free(&args, &operands);
     return status;

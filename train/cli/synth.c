@@ -18,6 +18,8 @@ enum ecg_status command_synth(int argc, char **argv) {
         {"length", ARG_NUMBER, &o.seconds, "S", "seconds a record (default 10)", false},
         {"noise", ARG_NUMBER, &o.noise, "X",
          "amount of wander, mains and muscle noise; 1 = clinical, 0 = none", false},
+        {"outcomes", ARG_FLAG, &o.outcomes, NULL,
+         "also death, follow_up_days and lvef, with the laws that they were drawn by", false},
         {"jobs", ARG_COUNT, &threads, "N",
          "threads (default: all allowed cores); the records don't depend on it", false},
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};

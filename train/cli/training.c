@@ -1,35 +1,28 @@
 /* SPDX-License-Identifier: MIT
  * pretrain, finetune and plan. */
-#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "train/cli/args.h"
 #include "train/cli/commands.h"
 #include "train/run/config.h"
 #include "train/run/plan.h"
-#include "train/run/trainer.h"
 #include "train/run/training.h"
 
-static const char *config_keys(void) {
+static const char *further_help(void) {
     char *text = NULL;
-    return conf_help(config_options, &text) == ECG_OK ? text : NULL;
-}
-
-static void on_signal(int signal_number) {
-    (void)signal_number;
-    trainer_request_stop();
-}
-
-void command_catch_signals(void) {
-    struct sigaction once = {.sa_handler = on_signal, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)};
-    sigaction(SIGTERM, &once, NULL);
-    sigaction(SIGUSR1, &once, NULL);
-    sigaction(SIGINT, &once, NULL);
+    char *keys = NULL;
+    if (conf_help(config_options, &keys) != ECG_OK) return NULL;
+    if (asprintf(&text, "%s\n\n%s", command_stop_help, keys) < 0) text = NULL;
+    free(keys);
+    return text;
 }
 
 /* The two commands differ in --weights and in what they run. */
 static enum ecg_status train(enum ecg_status (*run)(const struct training_options *), bool weights,
                              const char *usage, const char *summary, int argc, char **argv) {
     struct training_options o = {.command = command_line};
+    struct stop_args stop = {0};
     struct arg_list sets = {0}, operands = {0};
     const struct arg table[] = {
         {"weights", ARG_TEXT, &o.weights, "W",
@@ -39,16 +32,17 @@ static enum ecg_status train(enum ecg_status (*run)(const struct training_option
          false},
         {"resume", ARG_FLAG, &o.resume, NULL,
          "go on from RUN/checkpoints/last; from the start without one", false},
+        ARGS_STOP(stop),
         {NULL, ARG_FLAG, NULL, NULL, NULL, false}};
-    const struct args args = {usage, summary, weights ? table : table + 1, 1, 1, config_keys};
+    const struct args args = {usage, summary, weights ? table : table + 1, 1, 1, further_help};
     bool help;
     enum ecg_status status = args_parse(&args, argc, argv, &operands, &help);
     if (status == ECG_OK && !help) {
         o.config = operands.v[0];
         o.sets = sets.v;
         o.n_sets = sets.n;
-        command_catch_signals();
-        status = run(&o);
+        status = command_stop_begin(&stop);
+        if (status == ECG_OK) status = command_stop_end(&stop, run(&o));
     }
     args_free(&args, &operands);
     return status;
@@ -66,11 +60,14 @@ enum ecg_status command_pretrain(int argc, char **argv) {
 enum ecg_status command_finetune(int argc, char **argv) {
     return train(
         finetune_run, true, "finetune CONFIG --weights W --out RUN [--set KEY=VALUE]... [--resume]",
-        "Puts a new head for head.labels or head.targets on given weights and trains it: alone\n"
-        "(head.freeze: true, a linear probe), with the backbone (optim.backbone_lr), or first alone,\n"
-        "then with it (finetune.probe_epochs). The network's shape is the weights'.\n"
+        "Puts a new head for head.labels, head.targets, or head.event and head.time, or several (heads),\n"
+        "on given weights and trains it: alone (head.freeze: true, a linear probe), with the backbone\n"
+        "(optim.backbone_lr), or first alone, then with it (finetune.probe_epochs). The network's shape is\n"
+        "the weights'.\n"
         "    einthoven finetune configs/finetune.yaml --weights runs/a --out runs/age \\\n"
-        "        --set head.targets='[age]'",
+        "        --set head.targets='[age]'\n"
+        "    einthoven finetune configs/finetune.yaml --weights runs/a --out runs/both \\\n"
+        "        --set heads='[{targets: [age], loss: huber}, {event: death, time: days}]'",
         argc, argv);
 }
 

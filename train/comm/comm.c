@@ -230,10 +230,14 @@ static void *run(void *context) {
             if (status != ECG_OK) fail(c, status);
         }
         pthread_mutex_lock(&c->lock);
-        c->first = r->next;
         r->started = started;
-        r->finished = log_clock();
-        r->state = REQUEST_DONE;
+        /* After a failure nothing of what is queued is done any more. */
+        do {
+            c->first = r->next;
+            r->finished = log_clock();
+            r->state = REQUEST_DONE;
+            r = c->first;
+        } while (status != ECG_OK && r != NULL);
         c->bytes_sent = c->collective.bytes_sent;
         pthread_cond_broadcast(&c->done);
         pthread_mutex_unlock(&c->lock);
@@ -380,12 +384,22 @@ const char *comm_backend(const struct comm *c) {
     return c->backend;
 }
 
+/* Passes a failure on once the thread has let go of all requests, so that their memory may go too. It soon does: it looks at the
+ * watch while it waits. */
+static enum ecg_status when_idle(struct comm *c, enum ecg_status status) {
+    if (status == ECG_OK) return ECG_OK;
+    pthread_mutex_lock(&c->lock);
+    while (c->first != NULL) pthread_cond_wait(&c->done, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    return status;
+}
+
 static enum ecg_status queue(struct comm *c, struct comm_request *r) {
     r->queued = r->started = r->finished = log_clock();
     r->state = REQUEST_DONE;
     r->next = NULL;
     if (!c->started) return ECG_OK;
-    TRY(comm_check(c));
+    TRY(when_idle(c, comm_check(c)));
     pthread_mutex_lock(&c->lock);
     r->state = REQUEST_QUEUED;
     if (c->first == NULL)
@@ -405,7 +419,7 @@ enum ecg_status comm_wait(struct comm *c, struct comm_request *r) {
     while (r->state == REQUEST_QUEUED) pthread_cond_wait(&c->done, &c->lock);
     r->state = REQUEST_IDLE;
     pthread_mutex_unlock(&c->lock);
-    return standing_failure(c);
+    return when_idle(c, standing_failure(c));
 }
 
 bool comm_done(struct comm *c, const struct comm_request *r) {

@@ -10,8 +10,8 @@
  * same number of ranks, on every backend.
  *
  * Whatever waits has an end: a rank that dies, or gives no sign of life for `timeout` seconds, or does not come to an operation
- * for `stall` seconds, makes the operations of all others fail with ECG_ERR_FAIL and a message that names it. After a failure every
- * operation fails at once with the same message; call comm_close with that status and end with exit code 1. A process that does
+ * for `stall` seconds, makes the operations of all others fail with ECG_ERR_FAIL and a message that names it. When an operation has
+ * failed, none is under way any more, and every later one fails at once with the same message; call comm_close with that status and end with exit code 1. A process that does
  * not come to do so is ended with exit code 1 by the communicator, `timeout` / 2 (at most 15) seconds after the failure. */
 #ifndef TRAIN_COMM_COMM_H
 #define TRAIN_COMM_COMM_H

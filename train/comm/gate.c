@@ -26,6 +26,7 @@
 #define MAX_PENDING       128
 #define HANDSHAKE_SECONDS 5.0
 #define MAX_WARNINGS      5
+#define RESOLVE_SECONDS   10.0 /* a name server may be slow; a name that does not exist stays so */
 
 struct challenge {
     uint64_t magic, nonce;
@@ -296,14 +297,16 @@ static int connect_to(const struct addrinfo *a, double deadline) {
     return -1;
 }
 
-/* One try at each of the host's addresses; NULL, or what went wrong. */
+/* One try at each of the host's addresses; NULL, or what went wrong. *resolved: the name has an address. */
 static const char *knock_once(const char *host, int port, const uint64_t key[2],
-                              const struct gate_hello *hello, double deadline, int *fd) {
+                              const struct gate_hello *hello, double deadline, int *fd,
+                              bool *resolved) {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list;
     char service[16];
     const char *why = "no address";
     snprintf(service, sizeof(service), "%d", port);
     const int error = getaddrinfo(host, service, &hints, &list);
+    *resolved = error == 0;
     if (error != 0) return gai_strerror(error);
     for (const struct addrinfo *a = list; a != NULL; a = a->ai_next) {
         const double end = log_clock() + HANDSHAKE_SECONDS;
@@ -325,12 +328,19 @@ enum ecg_status gate_knock(const char *host, int port, const char *token,
                            const struct gate_hello *hello, double deadline, int *fd) {
     uint64_t key[2];
     double pause = 0.02;
+    const double resolve_end = log_clock() + RESOLVE_SECONDS;
     make_key(key, token);
     *fd = -1;
     for (;;) {
-        const char *why = knock_once(host, port, key, hello, deadline, fd);
+        bool resolved;
+        const char *why = knock_once(host, port, key, hello, deadline, fd, &resolved);
         if (why == NULL) return ECG_OK;
         const double left = deadline - log_clock();
+        if (!resolved && log_clock() > resolve_end)
+            return ecg_fail(ECG_ERR_FAIL,
+                            "rank %d can't find the host %s: %s: set MASTER_ADDR to a name or "
+                            "address of rank 0's machine that all others know",
+                            hello->rank, host, why);
         if (left <= 0)
             return ecg_fail(ECG_ERR_FAIL, "rank %d can't reach %s port %d: %s", hello->rank, host,
                             port, why);

@@ -10,7 +10,7 @@
 
 struct comm_gpu;
 
-/* All ranks; `nccl` is ops_cuda_comm's. */
+/* All ranks; `nccl` is ops_cuda_comm's, whose choose(comm_local_rank(c)) came before dev was opened. */
 enum ecg_status comm_gpu_open(struct comm_gpu **out, struct comm *c, const struct cuda_comm *nccl, struct ops_dev *dev);
 /* Before comm_close, with what it will be given. NULL is fine. */
 void comm_gpu_close(struct comm_gpu *g, enum ecg_status status);

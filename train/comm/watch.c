@@ -41,7 +41,7 @@ struct link {
     double heard; /* seconds; last byte */
     struct frame in;
     size_t got;
-    uint32_t pid;
+    uint32_t pid; /* 0 unknown: rank 0's */
     char host[256];
 };
 
@@ -105,10 +105,10 @@ static void judge(struct watch *w, int culprit, const char *text) {
 static void blame(struct watch *w, int peer, const char *why) {
     const struct link *l = &w->links[peer];
     char text[TEXT_BYTES];
-    if (l->host[0] != '\0')
+    if (l->pid != 0)
         snprintf(text, sizeof(text), "rank %d (%.200s, process %u) %s", peer, l->host, l->pid, why);
     else
-        snprintf(text, sizeof(text), "rank %d %s", peer, why);
+        snprintf(text, sizeof(text), "rank %d (%.200s) %s", peer, l->host, why);
     judge(w, peer, text);
 }
 
@@ -304,6 +304,7 @@ static enum ecg_status connect_to_first(struct watch *w, const struct watch_plac
     TRY(gate_hello_init(&hello, GATE_WATCH, w->rank, w->size, 0));
     const char *other =
         strcmp(hello.host, place->other_host) == 0 ? "127.0.0.1" : place->other_host;
+    memcpy(w->links[0].host, place->other_host, sizeof(w->links[0].host));
     const double half = log_clock() + (deadline - log_clock()) / 2;
     if (place->host[0] != '\0' &&
         gate_knock(place->host, place->port, place->token, &hello, half, &w->links[0].fd) == ECG_OK)

@@ -81,12 +81,14 @@ static int n_values(const struct head *h) {
 }
 
 static const char *value_name(const struct head *h, int i, char text[HEAD_NAME_MAX]) {
+    char class_name[HEAD_NAME_MAX];
     switch (h->kind) {
     case HEAD_LABELS:
-        return h->labels.v[i];
     case HEAD_CLASSES:
+        return h->labels.v[i];
     case HEAD_ORDINAL:
-        head_class_name(h, i, text);
+        head_class_name(h, i, class_name);
+        snprintf(text, HEAD_NAME_MAX, "%.200s: %.90s", h->name, class_name);
         return text;
     case HEAD_TARGETS:
     case HEAD_GAUSSIAN:

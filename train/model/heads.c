@@ -123,6 +123,8 @@ static enum ecg_status check_bins(const struct head *h) {
 
 static enum ecg_status check(const struct heads *all, const struct head *h) {
     bool survival = h->kind == HEAD_COX || h->kind == HEAD_HAZARD;
+    if (*h->name == 0 || strchr(h->name, '\n') != NULL)
+        return ecg_fail(ECG_ERR_CONFIG, "the name of a head must be a line of text");
     for (int i = 0; i < all->n; i++)
         if (strcmp(all->v[i].name, h->name) == 0) return bad(h, "another head has this name");
     if (all->n == HEADS_MAX) return bad(h, "too many heads");
@@ -164,6 +166,11 @@ static bool has_output(const struct head *h, int n, const char *name) {
 
 static enum ecg_status check_names(const struct heads *all, const struct head *h) {
     char text[HEAD_NAME_MAX];
+    for (int i = 0; i < h->labels.n; i++)
+        for (int k = 0; k < i; k++)
+            if (strcmp(h->labels.v[i], h->labels.v[k]) == 0)
+                return ecg_fail(ECG_ERR_CONFIG, "head %s (%s): label %s stands twice", h->name,
+                                kind_names[h->kind], h->labels.v[i]);
     for (int i = 0; i < outputs_of(h); i++) {
         const char *name = output_name(h, i, text);
         bool twice = has_output(h, i, name);

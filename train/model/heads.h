@@ -80,8 +80,9 @@ enum ecg_status heads_parse(struct heads *h, const char *text, const char *where
 
 /* ---- from outputs to what they say, in double; z: the head's n outputs of one record ---- */
 
-/* All that the heads say of a record, for people: per head P of its labels or classes; its targets, then for gaussian their
- * standard deviations ("NAME: sd"); the log hazard; P(event by the end) of each interval. Names fresh. */
+/* All that the heads say of a record, for people: per head P of its labels or classes (ordinal: "HEAD: CLASS"); its targets, then
+ * for gaussian their standard deviations ("TARGET: sd"); the log hazard ("HEAD"); P(event by the end) of each interval ("HEAD: to
+ * END"). Names fresh. */
 enum ecg_status heads_value_names(const struct heads *h, struct names *names);
 /* z: (n_outputs); values: as many as there are names. */
 void heads_values(const struct heads *h, const float *z, float *values);

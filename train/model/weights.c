@@ -242,21 +242,20 @@ static enum ecg_status saving_make(struct saving *s, const struct net1d *net,
 }
 
 /* The counters lie on the host, all else where the backend has it. */
-static enum ecg_status fetch(void *context, const struct safetensors_out *t, size_t from, size_t n,
+static enum ecg_status fetch(void *context, const struct safetensors_out *t, size_t bytes,
                              void *to) {
     const struct net1d *net = context;
-    const char *data = (const char *)t->data + from;
-    if (t->dtype != ST_I64) return net->ops->download(net->dev, to, data, n);
-    memcpy(to, data, n);
+    if (t->dtype != ST_I64) return net->ops->download(net->dev, to, t->data, bytes);
+    memcpy(to, t->data, bytes);
     return ECG_OK;
 }
 
-enum ecg_status weights_save(const char *path, const struct net1d *net,
-                             const struct weights_meta *meta) {
+enum ecg_status weights_image(struct safetensors_image *image, const struct net1d *net,
+                              const struct weights_meta *meta) {
     struct saving s = {0};
     enum ecg_status status = saving_make(&s, net, meta);
     if (status == ECG_OK)
-        status = safetensors_write_from(path, s.rows, net->n_tensors, s.text.keys,
+        status = safetensors_image_make(image, s.rows, net->n_tensors, s.text.keys,
                                         (const char *const *)s.text.values, s.text.n, fetch,
                                         (void *)net);
     saving_free(&s);

@@ -66,11 +66,11 @@ struct weights_report {
 enum ecg_status weights_load(struct net1d *net, const struct safetensors *s, enum weights_mode mode,
                              struct weights_report *report);
 
-/* Writes all tensors of the table (509 for the official widths: it loads with strict=True into the official class) and
+/* The file of all tensors of the table (509 for the official widths: it loads with strict=True into the official class) and
  * the metadata: format "pt", einthoven.model (JSON of model.*), einthoven.labels or einthoven.targets (newline-separated) or
- * einthoven.heads (JSON), einthoven.preset, einthoven.normalize, einthoven.thresholds (JSON). Atomic. */
-enum ecg_status weights_save(const char *path, const struct net1d *net,
-                             const struct weights_meta *meta);
+ * einthoven.heads (JSON), einthoven.preset, einthoven.normalize, einthoven.thresholds (JSON). */
+enum ecg_status weights_image(struct safetensors_image *image, const struct net1d *net,
+                              const struct weights_meta *meta);
 /* How many bytes that file would have; the network may be a plan (net1d_plan). */
 enum ecg_status weights_size(const struct net1d *net, const struct weights_meta *meta,
                              uint64_t *bytes);

@@ -133,8 +133,9 @@ const struct conf_option config_options[] = {
            "time to event: the target that says when, or until when the record was followed"),
     OPTION(head.freeze, CONF_BOOL, "false", NULL, 0, 0,
            "true: linear probe, the backbone stays as it is"),
-    OPTION(heads, CONF_NODE, "null", NULL, 0, 0,
-           "several heads: a list of {name, labels | targets | event and time, loss, weight}"),
+    OPTION(
+        heads, CONF_NODE, "null", NULL, 0, 0,
+        "several heads: a list of {name, labels | targets | event and time, loss, weight}; loss: a name, or a map of loss.*"),
     OPTION(head.cache, CONF_BOOL, "true", NULL, 0, 0,
            "linear probe: the backbone runs once, its features stay in memory; the same weights"),
     OPTION(finetune.init, CONF_CHOICE, "weights", CONFIG_INIT_CHOICES, 0, 0,
@@ -172,6 +173,10 @@ const struct conf_option config_options[] = {
            "steps between validations; 0: each epoch"),
     OPTION(train.save_every, CONF_INT, "0", NULL, 0, HUGE_INT,
            "steps between checkpoints; 0: only at the end"),
+    OPTION(
+        train.keep, CONF_INT, "2", NULL, 1, 1 << 20,
+        "how many of the last checkpoints stay, beside the best; from 2 on --resume can fall back "
+        "where the last one is damaged"),
     OPTION(train.early_stop, CONF_INT, "0", NULL, 0, HUGE_INT,
            "validations without progress before the run ends; 0: off"),
     OPTION(train.seed, CONF_INT, "1", NULL, 0, HUGE_INT, "shuffling, dropout, initial weights"),

@@ -101,8 +101,8 @@ struct config {
         double gamma, warmup, min_lr;
     } schedule;
     struct {
-        int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, early_stop, seed,
-            threads;
+        int64_t batch_size, accumulate, epochs, steps, eval_every, save_every, keep, early_stop,
+            seed, threads;
         double clip_norm, mixup, ema;
         int precision; /* enum ops_dtype */
         bool recompute;
@@ -138,9 +138,9 @@ void config_free_heads(struct config *c);
 enum ecg_status config_head(const struct head_config *h, struct head *head,
                             struct objective *objective);
 void config_head_free(struct head *head);
-/* loss.pos_weight: NULL none; *inverse, or n numbers into weight. */
-enum ecg_status config_pos_weight(const struct head_config *h, int n, bool *inverse,
-                                  double *weight);
+/* loss.pos_weight, which is there: *inverse, or a number for each of the head's labels into weight. */
+enum ecg_status config_pos_weight(const struct head_config *h, const struct head *head,
+                                  bool *inverse, double *weight);
 
 /* data.train and its like: a path, {path, fold: 1-8 or [1, 2]}, {path, part: [from, to]}. `key` is for messages. */
 enum ecg_status config_selection(const struct yaml_node *node, const char *key,
@@ -160,6 +160,5 @@ enum ecg_status config_stage_factors(const struct config *c, int n_stages, doubl
                                      bool *given);
 /* A value of train.precision given on a command line, NULL: fp32. ECG_ERR_USAGE for others. */
 enum ecg_status config_precision(const char *text, enum ops_dtype *precision);
-/* loss.* as an objective; ECG_ERR_CONFIG names the key. */
 
 #endif

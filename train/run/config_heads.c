@@ -72,6 +72,9 @@ static enum ecg_status resolve(struct loss_config *loss, bool labels, bool targe
                         "%s: loss.name %s needs an event and a time: "
                         "--set head.event=LABEL --set head.time=TARGET",
                         where, name);
+    if (loss->bins != NULL && k != OBJECTIVE_ORDINAL && k != OBJECTIVE_HAZARD)
+        return ecg_fail(ECG_ERR_CONFIG, "%s: loss.bins is for ordinal and hazard, not for %s",
+                        where, name);
     if (loss->margin < 0) loss->margin = k == OBJECTIVE_ASL ? 0.05 : 1.0;
     return ECG_OK;
 }
@@ -141,7 +144,8 @@ void config_free_heads(struct config *c) {
 
 /* ------------------------------------------------------------------ one head */
 
-static enum ecg_status numbers(const struct yaml_node *list, const char *key, double **v, int *n) {
+static enum ecg_status numbers(const struct yaml_node *list, const char *head, const char *key,
+                               double **v, int *n) {
     *n = 0;
     if (list == NULL) return ECG_OK;
     size_t count = list->kind == YAML_LIST ? list->n : 1;
@@ -151,7 +155,7 @@ static enum ecg_status numbers(const struct yaml_node *list, const char *key, do
         if (yaml_number(item, &(*v)[i])) continue;
         free(*v);
         *v = NULL;
-        return ecg_fail(ECG_ERR_CONFIG, "%s must be a list of numbers", key);
+        return ecg_fail(ECG_ERR_CONFIG, "head %s: %s must be a list of numbers", head, key);
     }
     *n = (int)count;
     return ECG_OK;
@@ -215,7 +219,7 @@ enum ecg_status config_head(const struct head_config *h, struct head *head,
     if (status == ECG_OK) status = copy_columns(h, head);
     bool wants_bins = k == OBJECTIVE_ORDINAL || k == OBJECTIVE_HAZARD;
     if (status == ECG_OK && wants_bins)
-        status = numbers(h->loss.bins, "loss.bins", &head->bins, &head->n_bins);
+        status = numbers(h->loss.bins, head->name, "loss.bins", &head->bins, &head->n_bins);
     if (status != ECG_OK) config_head_free(head);
     return status;
 }
@@ -228,23 +232,25 @@ void config_head_free(struct head *head) {
     *head = (struct head){0};
 }
 
-enum ecg_status config_pos_weight(const struct head_config *h, int n, bool *inverse,
-                                  double *weight) {
+enum ecg_status config_pos_weight(const struct head_config *h, const struct head *head,
+                                  bool *inverse, double *weight) {
     const struct yaml_node *v = h->loss.pos_weight;
     double *list = NULL;
-    int count = 0;
+    int count = 0, n = head->labels.n;
     *inverse = v->kind == YAML_SCALAR && strcmp(v->text, "inverse") == 0;
     if (*inverse) return ECG_OK;
-    TRY(numbers(v, "loss.pos_weight", &list, &count));
+    TRY(numbers(v, head->name, "loss.pos_weight", &list, &count));
     enum ecg_status status = ECG_OK;
     if (count != n)
         status =
             ecg_fail(ECG_ERR_CONFIG,
-                     "loss.pos_weight: %d numbers for %d labels: one each, or inverse", count, n);
+                     "head %s: loss.pos_weight: %d numbers for %d labels: one each, or inverse",
+                     head->name, count, n);
     for (int i = 0; i < n && status == ECG_OK; i++) {
         weight[i] = list[i];
         if (!(list[i] > 0 && list[i] <= 1e9))
-            status = ecg_fail(ECG_ERR_CONFIG, "loss.pos_weight: %g is outside 0 .. 1e9", list[i]);
+            status = ecg_fail(ECG_ERR_CONFIG, "head %s: loss.pos_weight: %g is outside 0 .. 1e9",
+                              head->name, list[i]);
     }
     free(list);
     return status;

@@ -79,7 +79,7 @@ static enum ecg_status build(struct conversion *c) {
     return ECG_OK;
 }
 
-/* Rows for the BN tensors of the official class that IN lacks and never uses: 1, 0, 0, 1, 0, as weights_save has them. */
+/* Rows for the BN tensors of the official class that IN lacks and never uses: 1, 0, 0, 1, 0, as weights_image has them. */
 static void complete(struct conversion *c) {
     for (size_t i = 0; i < c->net.n_tensors && !c->net.config.batch_norm; i++) {
         const struct tensor *t = &c->net.tensors[i];

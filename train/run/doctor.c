@@ -17,6 +17,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/find.h"
 #include "train/run/sheet.h"
+#include "train/run/slurm.h"
 #include "train/run/version.h"
 
 #define GB 1e9
@@ -167,15 +168,34 @@ static void put_mpi(struct sheet *s) {
     sheet_end_section(s);
 }
 
+/* What of Slurm does not work; "" when all does. `controller`: what scontrol ping says. */
+static const char *slurm_problem(const char *srun, const char *scontrol, const char *controller) {
+    if (srun == NULL) return "srun is not in PATH: this is no node of a Slurm cluster";
+    if (scontrol == NULL) return "scontrol is not in PATH: --requeue auto needs it";
+    if (strstr(controller, " UP") == NULL)
+        return "slurmctld does not answer (scontrol ping): jobs can neither be submitted nor requeued from here";
+    return "";
+}
+
 static void put_slurm(struct sheet *s) {
-    char path[512];
-    const char *srun = find_program("srun", path, sizeof(path));
+    char *const ping[] = {"scontrol", "ping", NULL}, *const ask[] = {"scontrol", "--version", NULL};
+    char path[2][512], controller[256] = "", version[64] = "", job[128];
+    const char *srun = find_program("srun", path[0], sizeof(path[0]));
+    const char *scontrol = find_program("scontrol", path[1], sizeof(path[1]));
+    if (scontrol != NULL) {
+        slurm_ask(ask, version, sizeof(version));
+        slurm_ask(ping, controller, sizeof(controller));
+    }
     sheet_section(s, "slurm");
     sheet_text(s, "srun", srun);
-    sheet_text(s, "job", getenv("SLURM_JOB_ID"));
+    sheet_text(s, "scontrol", scontrol);
+    sheet_text(s, "version", version[0] != 0 ? version : NULL);
+    sheet_text(s, "controller", controller[0] != 0 ? controller : NULL);
+    sheet_text(s, "job", slurm_job(job, sizeof(job)) ? job : NULL);
     sheet_text(s, "tasks", getenv("SLURM_NTASKS"));
     sheet_text(s, "cpus_per_task", getenv("SLURM_CPUS_PER_TASK"));
-    put_usable(s, srun != NULL ? "" : "srun is not in PATH: this is no node of a Slurm cluster");
+    sheet_text(s, "end_time", getenv("SLURM_JOB_END_TIME"));
+    put_usable(s, slurm_problem(srun, scontrol, controller));
     sheet_end_section(s);
 }
 

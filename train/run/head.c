@@ -31,10 +31,10 @@ enum ecg_status head_weigh(struct trainer *t, const struct source_counts *counts
         bool inverse;
         if (c->loss.pos_weight == NULL) continue;
         if (h->head->labels.n == 0 || h->head->kind == HEAD_COX || h->head->kind == HEAD_HAZARD)
-            return ecg_fail(ECG_ERR_CONFIG, "loss.pos_weight: head %s has no labels to weigh",
+            return ecg_fail(ECG_ERR_CONFIG, "head %s: loss.pos_weight: it has no labels to weigh",
                             h->head->name);
         TRY(MEM_NEW(&h->column_weight, (size_t)h->head->labels.n));
-        TRY(config_pos_weight(c, h->head->labels.n, &inverse, h->column_weight));
+        TRY(config_pos_weight(c, h->head, &inverse, h->column_weight));
         if (inverse) weigh_inverse(h, counts);
         for (int i = 0; i < h->head->labels.n; i++)
             log_info("head %s: %s weighs %.4g", h->head->name, h->head->labels.v[i],

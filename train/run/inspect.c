@@ -9,6 +9,7 @@
 
 #include "checkpoints/folder.h"
 #include "checkpoints/pth.h"
+#include "checkpoints/seal.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "data/shard.h"
@@ -236,6 +237,20 @@ static enum ecg_status put_link(struct sheet *s, const char *run, const char *li
     return ECG_OK;
 }
 
+/* What a run can go on from, newest first, each read whole. */
+static enum ecg_status put_checkpoints(struct sheet *s, const char *run) {
+    struct file_list dirs;
+    TRY(folder_list(run, &dirs));
+    sheet_section(s, "checkpoints");
+    for (size_t i = 0; i < dirs.n; i++) {
+        bool whole = seal_check(dirs.names[i]) == ECG_OK;
+        sheet_text(s, strrchr(dirs.names[i], '/') + 1, whole ? "whole" : ecg_message());
+    }
+    sheet_end_section(s);
+    file_list_free(&dirs);
+    return ECG_OK;
+}
+
 static enum ecg_status inspect_run_folder(const char *path, const char *metrics, struct sheet *s) {
     char *text = NULL;
     size_t size = 0;
@@ -248,7 +263,8 @@ static enum ecg_status inspect_run_folder(const char *path, const char *metrics,
     free(valid);
     free(text);
     TRY(put_link(s, path, "last"));
-    return put_link(s, path, "best");
+    TRY(put_link(s, path, "best"));
+    return put_checkpoints(s, path);
 }
 
 /* ------------------------------------------------------------------ what is it? */

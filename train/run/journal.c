@@ -3,11 +3,15 @@
 #include "train/run/journal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/log.h"
+#include "core/mem.h"
 
 #define JOURNAL_MAX_BYTES ((size_t)4 << 30)
 
@@ -44,26 +48,59 @@ static enum ecg_status drop_past(const char *path, int64_t keep_step) {
 enum ecg_status journal_open(struct journal *j, const char *run, int64_t keep_step) {
     memset(j, 0, sizeof(*j));
     TRY(file_join(&j->path, run, "metrics.jsonl"));
-    if (file_exists(j->path)) TRY(drop_past(j->path, keep_step));
-    j->stream = fopen(j->path, "a");
-    if (j->stream == NULL)
-        return ecg_fail(ECG_ERR_CREATE, "%s: can't be written: %s", j->path, strerror(errno));
-    return ECG_OK;
+    enum ecg_status status = file_exists(j->path) ? drop_past(j->path, keep_step) : ECG_OK;
+    if (status == ECG_OK) {
+        j->fd = open(j->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+        if (j->fd < 0)
+            status = ecg_fail(ECG_ERR_CREATE, "%s: can't be written: %s", j->path, strerror(errno));
+    }
+    if (status == ECG_OK) return ECG_OK;
+    free(j->path);
+    j->path = NULL;
+    return status;
 }
 
 void journal_close(struct journal *j) {
-    if (j->stream != NULL) fclose(j->stream);
+    if (j->path != NULL) close(j->fd);
     free(j->path);
+    free(j->waiting);
     memset(j, 0, sizeof(*j));
+}
+
+enum ecg_status journal_flush(struct journal *j) {
+    size_t done = 0;
+    int error = 0;
+    while (done < j->n_waiting && error == 0) {
+        ssize_t n = write(j->fd, j->waiting + done, j->n_waiting - done);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            error = n == 0 ? ENOSPC : errno;
+    }
+    if (done > 0) memmove(j->waiting, j->waiting + done, j->n_waiting - done);
+    j->n_waiting -= done;
+    if (error == 0) j->is_behind = false;
+    if (error == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_IO, "%s: writing failed: %s", j->path, strerror(error));
 }
 
 static enum ecg_status put_line(struct journal *j, struct json_writer *w) {
     char *text = NULL;
     TRY(json_writer_take(w, &text));
-    int ok = fputs(text, j->stream) >= 0 && fputc('\n', j->stream) != EOF && fflush(j->stream) == 0;
-    int error = errno;
+    size_t n = strlen(text);
+    text[n] = '\n';
+    enum ecg_status status =
+        mem_grow((void **)&j->waiting, &j->cap, j->n_waiting + n + 1, sizeof(*j->waiting));
+    if (status == ECG_OK) {
+        memcpy(j->waiting + j->n_waiting, text, n + 1);
+        j->n_waiting += n + 1;
+    }
     free(text);
-    return ok ? ECG_OK : ecg_fail(ECG_ERR_IO, "%s: %s", j->path, strerror(error));
+    if (status != ECG_OK || journal_flush(j) == ECG_OK) return status;
+    if (!j->is_behind)
+        log_warn("%s: training goes on, its lines wait until there is room", ecg_message());
+    j->is_behind = true;
+    return ECG_OK;
 }
 
 static void put_head(struct json_writer *w, const char *kind, int64_t step, int64_t epoch,
@@ -79,6 +116,17 @@ static void put_head(struct json_writer *w, const char *kind, int64_t step, int6
     json_put_number(w, loss);
 }
 
+static void put_figures(struct json_writer *w, const char *key, const struct journal_figures *f) {
+    if (f->n == 0) return;
+    json_put_key(w, key);
+    json_begin_object(w);
+    for (int i = 0; i < f->n; i++) {
+        json_put_key(w, f->name[i]);
+        json_put_number(w, f->value[i]);
+    }
+    json_end_object(w);
+}
+
 enum ecg_status journal_put_train(struct journal *j, const struct journal_train *t) {
     struct json_writer w = {0};
     put_head(&w, "train", t->step, t->epoch, t->loss);
@@ -88,6 +136,7 @@ enum ecg_status journal_put_train(struct journal *j, const struct journal_train 
     json_put_number(&w, t->grad_norm);
     json_put_key(&w, "ecg_per_s");
     json_put_number(&w, t->ecg_per_s);
+    put_figures(&w, "losses", &t->losses);
     json_end_object(&w);
     return put_line(j, &w);
 }
@@ -97,6 +146,10 @@ enum ecg_status journal_put_valid(struct journal *j, const struct journal_valid 
     put_head(&w, "valid", v->step, v->epoch, v->loss);
     json_put_key(&w, "macro_auroc");
     json_put_number(&w, v->macro_auroc);
+    put_figures(&w, "losses", &v->losses);
+    put_figures(&w, "accuracy", &v->accuracy);
+    put_figures(&w, "c_index", &v->c_index);
+    put_figures(&w, "mae", &v->mae);
     json_end_object(&w);
     return put_line(j, &w);
 }

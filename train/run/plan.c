@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "checkpoints/safetensors.h"
 #include "core/file.h"
 #include "core/mem.h"
 #include "train/run/ema.h"
@@ -128,9 +127,11 @@ static enum ecg_status count_memory(struct plan *p) {
                          .activations = n->activations,
                          .backward = n->backward,
                          .scratch = n->scratch,
-                         .saving = SAFETENSORS_BUFFER,
                          .program = resident(),
                          .available = mem_available()};
+    uint64_t model, state; /* the snapshot's, in host memory from the first save on */
+    TRY(trainer_snapshot_bytes(t, &model, &state));
+    m->saving = (size_t)(model + state);
     m->average = ema_bytes(t);
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
@@ -141,8 +142,8 @@ static enum ecg_status count_memory(struct plan *p) {
     if (probe_keeps(t, &why)) m->embeddings = probe_bytes(t);
     if (steps_on_embeddings(p)) count_probe(p, &loader);
     m->total = m->parameters + m->packed + m->gradients + m->moments + m->average + m->activations +
-               m->backward + m->scratch + m->batches + m->embeddings + m->program;
-    m->total += m->validation > m->saving ? m->validation : m->saving; /* not at the same time */
+               m->backward + m->scratch + m->batches + m->embeddings + m->validation + m->saving +
+               m->program;
     if (t->n_test == 0) return ECG_OK;
     TRY(evaluate_test_bytes(t, &m->test));
     if (m->program + m->test > m->total) m->total = m->program + m->test;
@@ -272,7 +273,8 @@ static void print_memory(struct plan *p) {
     sheet_section(s, "disk");
     put_bytes(s, "weights", p->weights_bytes);
     put_bytes(s, "checkpoint", p->weights_bytes + p->state_bytes);
-    put_bytes(s, "most", 3 * (p->weights_bytes + p->state_bytes)); /* last, best, the next one */
+    /* the last ones, the best, the next one */
+    put_bytes(s, "most", (uint64_t)(p->c.train.keep + 2) * (p->weights_bytes + p->state_bytes));
     sheet_end_section(s);
 }
 

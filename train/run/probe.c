@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/mem.h"
 #include "train/run/infer.h"
+#include "train/run/stop.h"
 #include "train/run/trainer.h"
 
 #define MIB 1048576.0
@@ -58,7 +59,7 @@ static enum ecg_status keep(void *context, size_t first, const struct batch *b, 
     size_t width = (size_t)e->width;
     (void)logits;
     memcpy(e->rows + first * width, features, (size_t)b->B * width * sizeof(float));
-    if (trainer_stop_requested())
+    if (stop_now() != STOP_NONE)
         return ecg_fail(ECG_ERR_STOPPED,
                         "stopped while the embeddings were computed: run again with --resume");
     return ECG_OK;
@@ -70,6 +71,7 @@ static enum ecg_status embed(struct trainer *t, struct source *s, const char *wh
     TRY(MEM_NEW(&e.rows, e.n * (size_t)e.width));
     enum ecg_status status = infer_each(&t->net, s, (enum ops_normalize)c->data.normalize,
                                         (int)c->data.workers, what, keep, &e);
+    if (status == ECG_ERR_STOPPED) stop_settle(stop_now(), ranks_writes(&t->ranks));
     if (status == ECG_OK)
         s->embeddings = e;
     else

@@ -20,29 +20,11 @@
 
 /* ------------------------------------------------------------------ opening */
 
-enum ecg_status ranks_own_gpu(const char *visible, int local_rank, char *own, size_t size) {
-    char *list = NULL, *save = NULL;
-    int n = 0, at = 0;
-    if (visible == NULL) {
-        snprintf(own, size, "%d", local_rank);
-        return ECG_OK;
-    }
-    snprintf(own, size, "%s", visible);
-    TRY(mem_strdup(&list, visible));
-    for (char *w = strtok_r(list, ", ", &save); w != NULL; w = strtok_r(NULL, ", ", &save)) n++;
-    strcpy(list, visible);
-    for (char *w = strtok_r(list, ", ", &save); w != NULL; w = strtok_r(NULL, ", ", &save))
-        if (at++ == local_rank % n) snprintf(own, size, "%s", w);
-    free(list);
-    return ECG_OK;
-}
-
-/* The ranks of a node share its GPUs: each sees its own alone. */
+/* Each rank of a node takes a GPU of its own, before its device is opened. */
 static enum ecg_status choose_gpu(int local_rank) {
-    char own[256];
-    TRY(ranks_own_gpu(getenv("CUDA_VISIBLE_DEVICES"), local_rank, own, sizeof(own)));
-    if (setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
-    return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
+    const struct cuda_comm *nccl;
+    TRY(ops_cuda_comm(&nccl));
+    return nccl->choose(local_rank);
 }
 
 static enum ecg_status meet(struct ranks *r, const char *backend) {
@@ -328,6 +310,10 @@ enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i) {
     TRY(comm_sum_double(r->comm, &total, 1));
     i->n = (size_t)total;
     return ECG_OK;
+}
+
+enum ecg_status ranks_share(struct ranks *r, void *data, size_t bytes) {
+    return r->size > 1 ? comm_broadcast(r->comm, data, bytes, 0) : ECG_OK;
 }
 
 enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes) {

@@ -39,9 +39,7 @@ enum ecg_status ranks_open(struct ranks *r, const struct config *c, enum ecg_sta
 enum ecg_status ranks_agree(struct ranks *r, enum ecg_status status);
 /* The end of all ranks, with what this one's status is; returns the status of all. Idempotent, zeroed is fine. */
 enum ecg_status ranks_close(struct ranks *r, enum ecg_status status);
-/* CUDA_VISIBLE_DEVICES for one rank of its node: an entry of what all its ranks were given (numbers or UUIDs; a launcher that has
- * given each rank one already is followed; "" hides all), NULL: its own number. */
-enum ecg_status ranks_own_gpu(const char *visible, int local_rank, char *own, size_t size);
+
 bool ranks_writes(const struct ranks *r); /* rank 0, or the only one */
 /* Threads for this rank where the config leaves it open: its part of the cores that the ranks of a node share. */
 int ranks_threads(const struct ranks *r, int threads);
@@ -64,7 +62,9 @@ enum ecg_status ranks_gather(struct ranks *r, const void *rows, size_t n, size_t
                              size_t *n_all);
 /* Every rank's part of the inferred records becomes the whole, in order. */
 enum ecg_status ranks_gather_inferred(struct ranks *r, struct inferred *i);
-/* Rank 0's bytes in device memory go to all. */
+/* Rank 0's bytes go to all. */
+enum ecg_status ranks_share(struct ranks *r, void *data, size_t bytes);
+/* The same in device memory. */
 enum ecg_status ranks_broadcast(struct trainer *t, void *device, size_t bytes);
 
 #endif

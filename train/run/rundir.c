@@ -20,7 +20,8 @@
 
 /* Keys whose value changes nothing that is computed. */
 static bool line_is_free(const char *line) {
-    static const char *const keys[] = {"threads:", "workers:", "recompute:", "cuda_graph:"};
+    static const char *const keys[] = {
+        "threads:", "workers:", "recompute:", "cuda_graph:", "keep:"};
     line += strspn(line, " ");
     for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
         if (strncmp(line, keys[i], strlen(keys[i])) == 0) return true;
@@ -74,8 +75,15 @@ enum ecg_status rundir_lock(const char *run, int *fd) {
     TRY(file_mkdirs(run));
     *fd = open(run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*fd < 0) return ecg_fail(ECG_ERR_CREATE, "%s: %s", run, strerror(errno));
-    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return file_remove_temporaries(run);
-    int error = errno;
+    // A process that was killed just now may still be on its way out.
+    const struct timespec pause = {0, 100000000};
+    int error = 0;
+    for (int i = 0; i < 20; i++) {
+        if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return file_remove_temporaries(run);
+        error = errno;
+        if (error != EWOULDBLOCK) break;
+        nanosleep(&pause, NULL);
+    }
     close(*fd);
     *fd = -1;
     // A file system without locks (some NFS) is no reason not to train.

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT
  * Checkpoints of a run: model.safetensors (weights, what others read), state.safetensors (moments) and state.json
- * (position). Everything that training reads again is stored exactly. */
+ * (position, and the seal of all three). Everything that training reads again is stored exactly. A save takes a snapshot,
+ * which the saver writes while the training goes on. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "checkpoints/folder.h"
 #include "checkpoints/safetensors.h"
+#include "checkpoints/seal.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/log.h"
 #include "core/mem.h"
 #include "train/run/ema.h"
+#include "train/run/stop.h"
 #include "train/run/trainer.h"
 
 #define STATE_MAX_BYTES ((size_t)1 << 20)
@@ -40,36 +45,32 @@ static void put_starts(struct json_writer *w, const struct optim *o) {
     json_end_array(w);
 }
 
-static enum ecg_status save_position(struct trainer *t, const char *path) {
+/* Leaves the object open: the seal goes into it. */
+static void put_position(const struct trainer *t, struct json_writer *w) {
     const struct trainer_position *at = &t->at;
-    struct json_writer w = {.pretty = true};
-    json_begin_object(&w);
-    put_integer(&w, "step", at->step);
-    put_integer(&w, "epoch", at->epoch);
-    put_integer(&w, "batch", (int64_t)at->batch);
-    put_integer(&w, "updates", t->optim.step);
-    if (t->optim.config.by_layer) put_starts(&w, &t->optim);
-    put_bool(&w, "has_best", at->has_best);
-    put_number(&w, "best", at->best);
-    put_integer(&w, "best_step", at->best_step);
-    put_integer(&w, "stale", at->stale);
-    put_number(&w, "plateau_factor", at->schedule.factor);
-    put_bool(&w, "plateau_has_best", at->schedule.has_best);
-    put_number(&w, "plateau_best", at->schedule.best);
-    put_integer(&w, "plateau_bad", at->schedule.n_bad);
-    put_bool(&w, "finished", at->finished);
-    json_end_object(&w);
-    char *text = NULL;
-    TRY(json_writer_take(&w, &text));
-    enum ecg_status status = file_write(path, text, strlen(text));
-    free(text);
-    return status;
+    json_writer_free(w);
+    w->pretty = true;
+    json_begin_object(w);
+    put_integer(w, "step", at->step);
+    put_integer(w, "epoch", at->epoch);
+    put_integer(w, "batch", (int64_t)at->batch);
+    put_integer(w, "updates", t->optim.step);
+    if (t->optim.config.by_layer) put_starts(w, &t->optim);
+    put_bool(w, "has_best", at->has_best);
+    put_number(w, "best", at->best);
+    put_integer(w, "best_step", at->best_step);
+    put_integer(w, "stale", at->stale);
+    put_number(w, "plateau_factor", at->schedule.factor);
+    put_bool(w, "plateau_has_best", at->schedule.has_best);
+    put_number(w, "plateau_best", at->schedule.best);
+    put_integer(w, "plateau_bad", at->schedule.n_bad);
+    put_bool(w, "finished", at->finished);
 }
 
-static enum ecg_status fetch_moments(void *context, const struct safetensors_out *t, size_t from,
-                                     size_t n, void *to) {
+static enum ecg_status fetch_moments(void *context, const struct safetensors_out *t, size_t bytes,
+                                     void *to) {
     const struct trainer *trainer = context;
-    return trainer->ops->download(trainer->dev, to, (const char *)t->data + from, n);
+    return trainer->ops->download(trainer->dev, to, t->data, bytes);
 }
 
 #define WEIGHTS_ROW                                                                                \
@@ -90,23 +91,129 @@ static size_t moments_rows(const struct trainer *t, struct safetensors_out rows[
     return m;
 }
 
-static enum ecg_status save_moments(struct trainer *t, const char *path) {
-    struct safetensors_out rows[3];
-    size_t n = moments_rows(t, rows);
-    return safetensors_write_from(path, rows, n, NULL, NULL, 0, fetch_moments, t);
-}
-
 enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes) {
     struct safetensors_out rows[3];
     size_t n = moments_rows(t, rows);
     return safetensors_size(rows, n, NULL, NULL, 0, bytes);
 }
 
-static enum ecg_status save_weights(struct trainer *t, const char *path) {
-    return weights_save(path, &t->net, &t->meta);
+enum ecg_status trainer_prune(const struct trainer *t) {
+    return folder_prune(t->run, (int)t->config->train.keep);
 }
 
-/* Saves or loads one file of a checkpoint folder. */
+/* Thresholds are written as text, whose length is known when they are. */
+#define THRESHOLD_BYTES 32
+
+enum ecg_status trainer_snapshot_bytes(const struct trainer *t, uint64_t *model, uint64_t *state) {
+    TRY(weights_size(&t->net, &t->meta, model));
+    *model += (uint64_t)t->meta.outputs.n * THRESHOLD_BYTES;
+    return trainer_state_size(t, state);
+}
+
+enum ecg_status trainer_prepare_saving(struct trainer *t) {
+    struct saver *s = &t->saver;
+    uint64_t model, state;
+    s->run = t->run;
+    s->keep = (int)t->config->train.keep;
+    s->whole = -1;
+    if (!ranks_writes(&t->ranks)) return ECG_OK;
+    TRY(trainer_snapshot_bytes(t, &model, &state));
+    TRY(safetensors_image_reserve(&s->snapshot.model, model));
+    TRY(safetensors_image_reserve(&s->snapshot.state, state));
+    /* touched here, so that the first save need not wait for the pages */
+    memset(s->snapshot.model.data, 0, model);
+    memset(s->snapshot.state.data, 0, state);
+    return ECG_OK;
+}
+
+static enum ecg_status take_snapshot(struct trainer *t, bool is_best) {
+    struct snapshot *s = &t->saver.snapshot;
+    struct safetensors_out rows[3];
+    size_t n = moments_rows(t, rows);
+    TRY(t->ops->sync(t->dev));
+    s->step = t->at.step;
+    s->is_best = is_best;
+    t->saving = t->at;
+    put_position(t, &s->position);
+    TRY(ema_swap(t));
+    TRY(weights_image(&s->model, &t->net, &t->meta));
+    TRY(safetensors_image_make(&s->state, rows, n, NULL, NULL, 0, fetch_moments, t));
+    TRY(ema_swap(t));
+    return t->ops->sync(t->dev);
+}
+
+/* No checkpoint has the weights that were the best: those that one has are. */
+static void forget_best(struct trainer *t) {
+    struct trainer_position *at = &t->at;
+    if (!at->has_best || at->best_step != t->saver.snapshot.step) return;
+    at->has_best = t->saved.has_best;
+    at->best = t->saved.best;
+    at->best_step = t->saved.best_step;
+}
+
+/* Waits for the save under way, if any. */
+static enum ecg_status settle(struct trainer *t) {
+    if (!saver_is_busy(&t->saver) && !saver_is_done(&t->saver)) return ECG_OK;
+    enum ecg_status status = saver_wait(&t->saver);
+    stop_saved(t->saver.seconds);
+    if (status == ECG_OK)
+        t->saved = t->saving;
+    else
+        forget_best(t);
+    return status;
+}
+
+static const char *why(const struct trainer *t) {
+    return t->saver.message != NULL ? t->saver.message : "out of memory";
+}
+
+static void warn_not_saved(const struct trainer *t) {
+    char last[80] = "there is no checkpoint yet";
+    if (t->saver.whole >= 0)
+        snprintf(last, sizeof last, "the last checkpoint is that of step %lld",
+                 (long long)t->saver.whole);
+    log_warn("the checkpoint of step %lld is not saved: %s: training goes on, the next save tries "
+             "again; %s",
+             (long long)t->saver.snapshot.step, why(t), last);
+}
+
+void trainer_saved(struct trainer *t, bool wait) {
+    if (!wait && !saver_is_done(&t->saver)) return;
+    if (settle(t) != ECG_OK) warn_not_saved(t);
+}
+
+enum ecg_status trainer_save(struct trainer *t, bool is_best) {
+    struct saver *s = &t->saver;
+    if (saver_is_busy(s))
+        log_info("step %lld: waiting until the checkpoint of step %lld is written",
+                 (long long)t->at.step, (long long)s->snapshot.step);
+    trainer_saved(t, true);
+    TRY(trainer_share_statistics(t));
+    if (!ranks_writes(&t->ranks)) return ECG_OK;
+    TRY(take_snapshot(t, is_best));
+    /* no checkpoint before the lines that it stands for */
+    enum ecg_status status = journal_flush(&t->journal);
+    if (status != ECG_OK)
+        saver_refuse(s, status);
+    else
+        saver_start(s);
+    return ECG_OK;
+}
+
+enum ecg_status trainer_save_end(struct trainer *t) {
+    char from[60] = "starts from the beginning";
+    if (settle(t) == ECG_OK) return ECG_OK;
+    if (t->saver.whole >= 0)
+        snprintf(from, sizeof from, "goes on from step %lld", (long long)t->saver.whole);
+    return ecg_fail(ECG_ERR_IO,
+                    "the checkpoint of step %lld, at which this run ends, is not saved: %s: make "
+                    "room, then run again with --resume, which %s",
+                    (long long)t->at.step, why(t), from);
+}
+
+/* ------------------------------------------------------------------ loading */
+
+/* Loads one file of a checkpoint folder. */
 static enum ecg_status with_file(struct trainer *t, const char *dir, const char *name,
                                  enum ecg_status (*act)(struct trainer *t, const char *path)) {
     char *path = NULL;
@@ -115,35 +222,6 @@ static enum ecg_status with_file(struct trainer *t, const char *dir, const char 
     free(path);
     return status;
 }
-
-static enum ecg_status save_files(struct trainer *t, const char *dir) {
-    TRY(with_file(t, dir, "model.safetensors", save_weights));
-    TRY(with_file(t, dir, "state.safetensors", save_moments));
-    return with_file(t, dir, "state.json", save_position);
-}
-
-enum ecg_status trainer_prune(const struct trainer *t) {
-    return folder_prune(t->run, 1);
-}
-
-enum ecg_status trainer_save(struct trainer *t, bool is_best) {
-    struct folder f = {0};
-    enum ecg_status status;
-    TRY(t->ops->sync(t->dev));
-    TRY(trainer_share_statistics(t));
-    if (!ranks_writes(&t->ranks)) return ECG_OK;
-    TRY_OUT(folder_begin(&f, t->run, t->at.step));
-    TRY_OUT(ema_swap(t));
-    TRY_OUT(save_files(t, f.temporary));
-    TRY_OUT(ema_swap(t));
-    TRY_OUT(folder_commit(&f, is_best));
-    TRY_OUT(trainer_prune(t));
-out:
-    folder_abort(&f);
-    return status;
-}
-
-/* ------------------------------------------------------------------ loading */
 
 struct reader {
     const struct json *object;
@@ -254,18 +332,45 @@ static enum ecg_status load_weights(struct trainer *t, const char *path) {
     return status;
 }
 
+static enum ecg_status load(struct trainer *t, const char *dir) {
+    TRY(with_file(t, dir, "state.json", load_position));
+    TRY(with_file(t, dir, "model.safetensors", load_weights));
+    TRY(with_file(t, dir, "state.safetensors", load_moments));
+    TRY(ema_swap(t));
+    t->saver.whole = t->at.step;
+    t->saved = t->at;
+    return ECG_OK;
+}
+
+/* The newest checkpoint that is whole; NULL without any. */
+static enum ecg_status find_whole(const struct file_list *dirs, const char **dir) {
+    *dir = NULL;
+    for (size_t i = 0; i < dirs->n; i++) {
+        if (seal_check(dirs->names[i]) == ECG_OK) {
+            *dir = dirs->names[i];
+            if (i > 0) log_warn("going on from the checkpoint before: %s", *dir);
+            return ECG_OK;
+        }
+        log_warn("a damaged checkpoint: %s", ecg_message());
+    }
+    if (dirs->n == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_DATA,
+                    "%s is damaged and no checkpoint before it is whole, so there is nothing to go "
+                    "on from (nothing was deleted): put a whole copy there, or train anew into "
+                    "another --out; train.keep of 2 or more keeps checkpoints to fall back on",
+                    dirs->names[0]);
+}
+
 enum ecg_status trainer_load_last(struct trainer *t, bool *found) {
-    char *dir = NULL;
+    struct file_list dirs = {0};
+    const char *dir = NULL;
     enum ecg_status status;
     *found = false;
-    TRY_OUT(folder_resolve(t->run, "last", &dir));
-    if (dir == NULL) goto out;
-    TRY_OUT(with_file(t, dir, "state.json", load_position));
-    TRY_OUT(with_file(t, dir, "model.safetensors", load_weights));
-    TRY_OUT(with_file(t, dir, "state.safetensors", load_moments));
-    TRY_OUT(ema_swap(t));
-    *found = true;
+    TRY_OUT(folder_list(t->run, &dirs));
+    TRY_OUT(find_whole(&dirs, &dir));
+    if (dir != NULL) TRY_OUT(load(t, dir));
+    *found = dir != NULL;
 out:
-    free(dir);
+    file_list_free(&dirs);
     return status;
 }

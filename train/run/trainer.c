@@ -6,7 +6,6 @@
 #include "train/run/trainer.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,17 +16,8 @@
 #include "train/run/ema.h"
 #include "train/run/probe.h"
 #include "train/run/step.h"
+#include "train/run/stop.h"
 #include "train/run/validation.h"
-
-static volatile sig_atomic_t stop_requested;
-
-void trainer_request_stop(void) {
-    stop_requested = 1;
-}
-
-bool trainer_stop_requested(void) {
-    return stop_requested != 0;
-}
 
 static int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
@@ -114,10 +104,12 @@ enum ecg_status trainer_prepare(struct trainer *t) {
     TRY(prepare_balance(t));
     TRY(step_prepare(t));
     TRY(ranks_share_norm(t));
-    return ema_create(t);
+    TRY(ema_create(t));
+    return trainer_prepare_saving(t);
 }
 
 void trainer_free(struct trainer *t) {
+    saver_free(&t->saver);
     journal_close(&t->journal);
     feed_free(&t->feed);
     optim_free(&t->optim);
@@ -158,15 +150,23 @@ static struct optim_rates step_rates(const struct trainer *t) {
                                 .beta1 = point.beta1};
 }
 
-/* The loss of all ranks, and whether any of them was asked to stop. */
+/* The sums (n, and room for STOP_INTERRUPT more) of all ranks, and the weightiest wish of any of them. */
+static enum ecg_status agree_on(struct trainer *t, double *sums, size_t n, enum stop_wish wish) {
+    for (int w = 1; w <= STOP_INTERRUPT; w++) sums[n + (size_t)w - 1] = (int)wish == w;
+    TRY(ranks_sum(&t->ranks, sums, n + STOP_INTERRUPT));
+    t->wish = STOP_NONE;
+    for (int w = 1; w <= STOP_INTERRUPT; w++)
+        if (sums[n + (size_t)w - 1] > 0) t->wish = (enum stop_wish)w;
+    return ECG_OK;
+}
+
+/* The loss of all ranks, and what they were asked for. */
 static enum ecg_status agree(struct trainer *t) {
-    double all[HEADS_MAX + 1];
+    double all[HEADS_MAX + STOP_INTERRUPT];
     size_t n = (size_t)t->total.n;
     memcpy(all, t->loss_sum, n * sizeof(*all));
-    all[n] = trainer_stop_requested();
-    TRY(ranks_sum(&t->ranks, all, n + 1));
+    TRY(agree_on(t, all, n, t->is_preview ? stop_now() : stop_poll()));
     memcpy(t->loss_sum, all, n * sizeof(*all));
-    t->stop = all[n] > 0;
     return t->ranks.gpu != NULL ? comm_gpu_check(t->ranks.gpu) : ECG_OK;
 }
 
@@ -183,6 +183,11 @@ static enum ecg_status finish_step(struct trainer *t, const double *known, bool 
     TRY(optim_clip(&t->optim, c->train.clip_norm, &line->grad_norm));
     TRY(agree(t));
     line->loss = total_value(&t->total, known, t->loss_sum);
+    for (int k = 0; k < t->total.n && t->total.n > 1; k++) {
+        line->losses.name[k] = t->heads.v[k].name;
+        line->losses.value[k] = known[k] > 0 ? t->loss_sum[k] / known[k] : (double)NAN;
+        line->losses.n = k + 1;
+    }
     if (any && !(isfinite(line->loss) && isfinite(line->grad_norm)))
         return ecg_fail(
             ECG_ERR_FAIL,
@@ -216,27 +221,64 @@ static bool note_progress(struct trainer *t, const struct validation *v) {
     return better;
 }
 
+static size_t say(char *text, size_t size, size_t n, const char *what,
+                  const struct journal_figures *f) {
+    for (int i = 0; i < f->n && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "  %s %s %.4g", f->name[i], what, f->value[i]);
+    return n;
+}
+
+static void say_validation(const struct trainer *t, const struct validation *v, bool is_best) {
+    char text[1000] = "";
+    size_t n = 0;
+    if (!isnan(v->macro_auroc))
+        n = (size_t)snprintf(text, sizeof(text), "  macro AUROC %.4f", v->macro_auroc);
+    n = say(text, sizeof(text), n, "accuracy", &v->accuracy);
+    n = say(text, sizeof(text), n, "C-index", &v->c_index);
+    say(text, sizeof(text), n, "MAE", &v->mae);
+    log_info("step %lld  valid loss %.6g%s%s", (long long)t->at.step, v->loss, text,
+             is_best ? "  best" : "");
+}
+
 static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best) {
     struct validation v;
     TRY(ema_swap(t));
     TRY(trainer_share_statistics(t));
     TRY(validation_run(t, &v));
     TRY(ema_swap(t));
+    TRY(ranks_share(&t->ranks, &t->at,
+                    sizeof(t->at))); /* rank 0's best may be one that no disk took */
     *is_best = note_progress(t, &v);
-    struct journal_valid line = {t->at.step, epoch, v.loss, v.macro_auroc};
-    if (isnan(v.macro_auroc))
-        log_info("step %lld  valid loss %.6g%s", (long long)t->at.step, v.loss,
-                 *is_best ? "  best" : "");
-    else
-        log_info("step %lld  valid loss %.6g  macro AUROC %.4f%s", (long long)t->at.step, v.loss,
-                 v.macro_auroc, *is_best ? "  best" : "");
+    struct journal_valid line = {.step = t->at.step,
+                                 .epoch = epoch,
+                                 .loss = v.loss,
+                                 .macro_auroc = v.macro_auroc,
+                                 .losses = v.losses,
+                                 .accuracy = v.accuracy,
+                                 .c_index = v.c_index,
+                                 .mae = v.mae};
+    say_validation(t, &v, *is_best);
     return ranks_writes(&t->ranks) ? journal_put_valid(&t->journal, &line) : ECG_OK;
+}
+
+/* Saves where that is due; `at_end`: and waits until it is on the disk. */
+static enum ecg_status save(struct trainer *t, bool due, bool is_best, bool at_end) {
+    if (!due) trainer_saved(t, false);
+    if (due) TRY(trainer_save(t, is_best));
+    return at_end ? trainer_save_end(t) : ECG_OK;
+}
+
+/* Where there is nothing to save. */
+static enum ecg_status stop_before(const struct trainer *t, int64_t step) {
+    stop_settle(t->wish, ranks_writes(&t->ranks));
+    return ecg_fail(ECG_ERR_STOPPED, "stopped before step %lld: run again with --resume",
+                    (long long)step);
 }
 
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
-    bool is_best = false, stop = t->stop;
+    bool is_best = false;
     t->at.epoch = b->last_of_epoch ? b->epoch + 1 : b->epoch;
     t->at.batch = b->last_of_epoch ? 0 : b->number + 1;
     bool at_end = t->at.step >= t->total_steps;
@@ -245,14 +287,16 @@ static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool
     bool stale = c->train.early_stop > 0 && t->at.stale >= c->train.early_stop;
     if (stale) log_info("early stop: %lld validations without progress", (long long)t->at.stale);
     t->at.finished = at_end || stale;
-    bool save = c->train.save_every > 0 && t->at.step % c->train.save_every == 0;
-    if (t->at.finished || is_best || save || stop) TRY(trainer_save(t, is_best || !t->has_valid));
+    bool to_save =
+        t->wish != STOP_NONE || (c->train.save_every > 0 && t->at.step % c->train.save_every == 0);
+    bool ends = t->at.finished || t->wish >= STOP_TIME;
+    TRY(save(t, ends || is_best || to_save, is_best || !t->has_valid, ends));
+    if (t->wish == STOP_SAVE) log_info("step %lld: saved, as asked by USR2", (long long)t->at.step);
     *done = t->at.finished;
-    if (!t->at.finished && stop)
-        return ecg_fail(ECG_ERR_STOPPED,
-                        "stopped at step %lld, state saved: run again with --resume",
-                        (long long)t->at.step);
-    return ECG_OK;
+    if (*done || t->wish < STOP_TIME) return ECG_OK;
+    stop_settle(t->wish, ranks_writes(&t->ranks));
+    return ecg_fail(ECG_ERR_STOPPED, "stopped at step %lld%s, state saved: run again with --resume",
+                    (long long)t->at.step, t->wish == STOP_TIME ? " by the time limit" : "");
 }
 
 static void show_progress(struct trainer *t, struct progress *p, const struct journal_train *line,
@@ -323,6 +367,10 @@ static enum ecg_status run_steps(struct trainer *t, struct loader *loader,
                                  struct progress *progress, struct next_batch *next) {
     double rate = 0, smooth = 0;
     bool done = t->at.finished || t->at.step >= t->total_steps;
+    double sums[STOP_INTERRUPT];
+    TRY(agree_on(t, sums, 0, stop_now()));
+    if (!done && t->wish >= STOP_TIME) return stop_before(t, t->at.step + 1);
+    stop_begin();
     if (!done) take_next(t, loader, next);
     while (!done) {
         if (next->status != ECG_OK)
@@ -360,9 +408,7 @@ static enum ecg_status preview_epoch(struct trainer *t, struct loader *loader, i
         TRY(finish_step(t, known, any, &line));
         if (any) n++;
         if (any) sum += line.loss;
-        if (t->stop)
-            return ecg_fail(ECG_ERR_STOPPED,
-                            "stopped before the first step: run again with --resume");
+        if (t->wish >= STOP_TIME) return stop_before(t, 1);
     } while (!b->last_of_epoch);
     log_info("finetune.probe_epochs: epoch %lld of %lld of the head alone, loss %.6g",
              (long long)number + 1, (long long)t->config->finetune.probe_epochs,
@@ -400,6 +446,7 @@ enum ecg_status trainer_run(struct trainer *t) {
     TRY_OUT(run_steps(t, loader, &progress, &next));
     progress_end(&progress);
 out:
+    trainer_saved(t, true); /* where an error ended the run */
     free(next.message);
     loader_close(loader);
     feed_free(&t->feed);

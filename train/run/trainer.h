@@ -16,7 +16,9 @@
 #include "train/run/feed.h"
 #include "train/run/journal.h"
 #include "train/run/ranks.h"
+#include "train/run/saver.h"
 #include "train/run/source.h"
+#include "train/run/stop.h"
 
 /* Where the run stands: all that a resume needs beside weights and moments. */
 struct trainer_position {
@@ -56,7 +58,7 @@ struct trainer {
     float *column_scale; /* (n_outputs) a target's sd in the training part, in ops memory; NULL: 1 */
     struct exchange exchange; /* where the device leaves the loss to the host */
     struct ranks ranks;
-    bool stop; /* a stop was asked for, of any rank, as all have agreed in the last step */
+    enum stop_wish wish; /* of all ranks, as they have agreed in the last step */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
     float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
@@ -64,6 +66,8 @@ struct trainer {
     struct schedule schedule;
     int64_t steps_per_epoch, total_steps;
     struct trainer_position at;
+    struct trainer_position saving, saved; /* of the saver's snapshot; of the newest checkpoint on the disk */
+    struct saver saver;
     struct feed feed; /* of trainer_run */
     double loss_sum[HEADS_MAX]; /* of the step under way */
     struct journal journal;
@@ -79,16 +83,12 @@ struct loader_options trainer_loader(const struct trainer *t);
  * arXiv 2202.10054): the backbone in evaluation mode, on embeddings where they can be kept. A part of the set-up: nothing
  * is written, t->at and the optimiser are as before. */
 enum ecg_status trainer_preview(struct trainer *t);
-/* Trains from t->at to the end (or until a stop was asked for: saves, ECG_ERR_STOPPED). */
+/* Trains from t->at to the end (or until train/run/stop.h says to stop: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 
 /* Rank 0's running statistics of batch norm to all ranks. */
 enum ecg_status trainer_share_statistics(struct trainer *t);
-
-/* Asks the running trainer to save and stop after the present step. Safe in a signal handler. */
-void trainer_request_stop(void);
-bool trainer_stop_requested(void);
 
 /* Every head predicts labels or classes: `best` and plateau follow the macro AUROC. */
 bool trainer_by_auroc(const struct trainer *t);
@@ -96,13 +96,23 @@ bool trainer_by_auroc(const struct trainer *t);
 /* Sets t->meta.thresholds to NaN: none. */
 void trainer_forget_thresholds(struct trainer *t);
 
-/* state.c: RUN/checkpoints. */
+/* state.c: RUN/checkpoints. Memory for snapshots; after the optimiser and ema_create. */
+enum ecg_status trainer_prepare_saving(struct trainer *t);
+/* How much that is, of model.safetensors and of state.safetensors; t may be planned. */
+enum ecg_status trainer_snapshot_bytes(const struct trainer *t, uint64_t *model, uint64_t *state);
+/* Takes a snapshot and writes it in the background, once the save before, if any, is done. That a save failed (a full disk)
+ * is said in a warning, and the training goes on with the checkpoint before as `last`. */
 enum ecg_status trainer_save(struct trainer *t, bool is_best);
-/* What trainer_save does last: removes checkpoints that no link points at, and what a killed run left. */
+/* Notes the end of a save in the background; `wait`: and waits for it. */
+void trainer_saved(struct trainer *t, bool wait);
+/* Waits for the run's last save, whose failure is an error: ECG_ERR_IO. */
+enum ecg_status trainer_save_end(struct trainer *t);
+/* What a save does last: removes the checkpoints beyond train.keep that no link points at, and what a killed run left. */
 enum ecg_status trainer_prune(const struct trainer *t);
 /* How many bytes state.safetensors has; t may be planned. */
 enum ecg_status trainer_state_size(const struct trainer *t, uint64_t *bytes);
-/* Loads checkpoints/last when there is one; *found tells. */
+/* Loads checkpoints/last when there is one; *found tells. A damaged one is passed over for the newest before it that is whole,
+ * with a warning; ECG_ERR_DATA when none is. */
 enum ecg_status trainer_load_last(struct trainer *t, bool *found);
 
 #endif

@@ -132,7 +132,7 @@ static enum ecg_status run(const struct training_options *o, bool is_finetune) {
 out:
     network_free(&g);
     writes = ranks_writes(&t.ranks);
-    if (status == ECG_ERR_STOPPED && t.stop) t.ranks.agreed = true;
+    if (status == ECG_ERR_STOPPED && t.wish >= STOP_TIME) t.ranks.agreed = true;
     status = ranks_close(&t.ranks, status);
     trainer_free(&t);
     if (status == ECG_OK && writes) status = test_result(&c, o);

@@ -6,12 +6,15 @@
 #include <stddef.h>
 
 #include "core/status.h"
+#include "train/run/journal.h"
 
 struct trainer;
 
 struct validation {
     double loss;        /* over all known entries of the part; NaN without any */
-    double macro_auroc; /* mean over labels with both classes; NaN for targets or without any */
+    double macro_auroc; /* mean over labels and classes with both kinds of records; NaN without any */
+    struct journal_figures losses; /* of each head, where there are several */
+    struct journal_figures accuracy, c_index, mae; /* of classes, times to event, targets; names are t->heads' */
 };
 /* Also puts the labels' Youden thresholds, chosen on this part, into t->meta. */
 enum ecg_status validation_run(struct trainer *t, struct validation *v);

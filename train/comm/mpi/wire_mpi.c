@@ -29,9 +29,14 @@ struct wire_mpi {
 
 static enum ecg_status failed(struct wire_mpi *w, int error, const char *what, int peer) {
     char text[MPI_MAX_ERROR_STRING] = "";
-    int length;
+    int length, class = MPI_SUCCESS;
     MPI_Error_string(error, text, &length);
     if (w != NULL) w->wire.suspect = peer;
+    if (MPI_Error_class(error, &class) == MPI_SUCCESS && class == MPI_ERR_TRUNCATE)
+        return ecg_fail(ECG_ERR_FAIL,
+                        "rank %d sent more bytes than are expected: the ranks are not in the same "
+                        "operation (another version, config or data?)",
+                        peer);
     return ecg_fail(ECG_ERR_FAIL, "MPI: %s (rank %d): %s", what, peer, text);
 }
 
