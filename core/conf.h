@@ -58,6 +58,8 @@ enum ecg_status conf_set(const struct conf_option *table, void *config, const ch
 enum ecg_status conf_dump(const struct conf_option *table, const void *config, char **text);
 /* Help text: key, default and meaning in three columns of a page of 100, a blank line between sections. */
 enum ecg_status conf_help(const struct conf_option *table, char **text);
+/* Any YAML as text in flow style, fresh: what conf_set takes as a value. NULL: null. */
+enum ecg_status conf_node_text(const struct yaml_node *v, char **text);
 void conf_free(const struct conf_option *table, void *config);
 
 /* The name of a choice ("adamw") of the option `key`, for the life of the process; NULL when there is none. */

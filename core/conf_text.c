@@ -243,6 +243,15 @@ static enum ecg_status finish_text(FILE *f, char **text) {
     return ecg_fail(ECG_ERR_NOMEM, "out of memory: config text");
 }
 
+enum ecg_status conf_node_text(const struct yaml_node *v, char **text) {
+    size_t size;
+    *text = NULL;
+    FILE *f = open_memstream(text, &size);
+    if (!f) return ecg_fail(ECG_ERR_NOMEM, "out of memory: config text");
+    put_node(f, v);
+    return finish_text(f, text);
+}
+
 enum ecg_status conf_dump(const struct conf_option *table, const void *config, char **text) {
     size_t size;
     *text = NULL;

@@ -32,7 +32,8 @@ enum rng_stream {
     RNG_SYNTH, /* a, b = record number, low and high word */
     RNG_BOOTSTRAP,
     RNG_BALANCE, /* a = epoch */
-    RNG_MIXUP    /* a = epoch, b = place in the epoch */
+    RNG_MIXUP,   /* a = epoch, b = place in the epoch */
+    RNG_SWEEP    /* a = trial, b = hash of the key */
 };
 
 /* Starts the sequence that (seed, stream, a, b) names: the same words at every start. */

@@ -175,10 +175,71 @@ def time_is_measured(tmp):
           and abs(t['step'] * s['total'] + 2 * t['validation'] - t['total']) < 1e-6 * t['total'])
 
 
+# What an H200 was measured at, published network, batch 256 (README.md): precision, kernels.conv, BN, ECG/s, GiB, how near.
+MEASURED = (('fp32', 'custom', 'false', 1421, 5.9, 0.02), ('bf16', 'custom', 'false', 11087, 3.4, 0.02),
+            ('bf16', 'auto', 'false', 15334, None, 0.02), ('bf16', 'custom', 'true', 9123, None, 0.1),
+            ('bf16', 'auto', 'true', 11390, None, 0.1))
+
+
+def gpus_are_modelled(tmp):
+    config = os.path.join(ROOT, 'configs', 'pretrain_12lead.yaml')
+    whole = sets(data__train=tmp + '/nowhere', train__accumulate=1, train__epochs=1)
+
+    def model(*words, batch=256, precision='bf16', **keys):
+        return plan(config, *whole, *sets(train__batch_size=batch, train__precision=precision, **keys), '--gpu', *words)
+
+    for precision, conv, norm, speed, size, near in MEASURED:
+        p = model('h200', precision=precision, kernels__conv=conv, model__batch_norm=norm)
+        check('an H200, %s %s%s' % (precision, conv, ' with BN' if norm == 'true' else ''),
+              abs(p['time']['ecg_per_s'] / speed - 1) < near and
+              (size is None or abs(p['gpu_memory']['peak'] / 2**30 / size - 1) < 0.1),
+              'modelled %.0f ECG/s and %.2f GiB, measured %d' % (p['time']['ecg_per_s'], p['gpu_memory']['peak'] / 2**30, speed))
+    one, node, many = model('h100'), model('h100', '--ranks', 8, '--disk', 50, batch=2048), model(
+        'h100', '--ranks', 64, '--nodes', 8, '--disk', 50, batch=16384)
+    for p, ranks in ((one, 1), (node, 8), (many, 64)):
+        g, t = p['gpu'], p['time']
+        check('%d GPUs' % ranks, p['steps']['at_once'] == 256 == g['records_per_rank'] and p['gpu_memory'] == one['gpu_memory']
+              and g['sum_bytes'] == int(2 * (ranks - 1) / ranks * 4 * p['network']['parameters'])
+              and abs(g['compute'] + g['update'] + g['sums_not_hidden'] - t['step']) < 1e-12
+              and abs(g['scaling_efficiency'] - one['time']['step'] / t['step']) < 1e-9
+              and g['sums_not_hidden'] <= g['sums'] and t['epoch_records'] == 7500000
+              and abs(t['epoch'] / (-(-7500000 // (256 * ranks)) * t['step']) - 1) < 1e-9)
+    check('sums take time', 0 == one['gpu']['sums'] < node['gpu']['sums'] < many['gpu']['sums'] and
+          many['gpu']['scaling_efficiency'] < 1 == one['gpu']['scaling_efficiency'])
+    slow = model('h100', '--ranks', 16, '--nodes', 2, '--network', 0.1, batch=4096)['gpu']
+    check('a slow network binds', slow['binds'] == 'sums of gradients' and slow['scaling_efficiency'] < 0.5)
+    p = model('h100', '--ranks', 8, '--disk', 0.5, batch=2048)
+    check('a slow disk binds', p['gpu']['binds'] == 'reading' and abs(p['time']['step'] - 2048 * 120000 / 0.5e9) < 1e-9)
+    check('a roofline has two sides', one['gpu']['binds'] == 'memory bandwidth' and
+          model('h100', precision='fp32')['gpu']['binds'] == 'arithmetic')
+    check('more bandwidth is faster', model('a100')['time']['step'] > one['time']['step'] > model('h200')['time']['step'] >
+          model('b200')['time']['step'])
+    check('what does not fit is said', 'more than the GPU has' in model('l40s', batch=8192)['gpu_memory']['note'])
+    own = plan(os.path.join(ROOT, 'configs', 'ptbxl_superclass.yaml'), '--gpu', 'h100', *sets(
+        data__train='{path: %s/ecgs, part: [0, 0.7]}' % tmp, data__valid='null', data__test='null'))
+    check("the data set's own records", own['time']['epoch_records'] == own['data']['records_to_train'] and
+          abs(own['time']['total'] / (own['steps']['total'] * own['time']['step']) - 1) < 1e-9)
+    for words, wanted in (('--gpu h1000', 'none of a100, h100'), ('--ranks 3 --nodes 2', 'a multiple of --nodes'),
+                          ('--ranks 0', 'at least 1'), ('--gpu h100 --disk 0', '--disk'), ('--network -1', '--network')):
+        _, status, error = run('plan', config, *whole, *words.split(), ok=False)
+        check('plan refuses: ' + words, status == 2 and wanted in error, '' if status == 2 else error)
+
+
+def cpu_ranks_are_planned(tmp):
+    config = os.path.join(ROOT, 'configs', 'demo_pretrain.yaml')
+    keys = sets(data__train=tmp + '/ecgs', data__valid='null', train__batch_size=32)
+    one, two = plan(config, *keys), plan(config, *keys, '--ranks', 2)
+    check('two CPU ranks', two['steps']['at_once'] == 16 == one['steps']['at_once'] / 2 and two['time']['sums'] > 0
+          and 'sums' not in one['time'] and two['time']['step'] > two['time']['sums']
+          and two['memory']['activations'] < one['memory']['activations'])
+
+
 if __name__ == '__main__':
     with tempfile.TemporaryDirectory() as folder:
         small_runs(folder)
         one_record(folder)
         without_data(folder)
         time_is_measured(folder)
+        gpus_are_modelled(folder)
+        cpu_ranks_are_planned(folder)
     sys.exit(finish())

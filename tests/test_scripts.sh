@@ -66,6 +66,9 @@ told "--out /r/fold-10-seed-2 --resume --requeue auto"
 told "data.train={path: /d, fold: [2, 3, 4, 5, 6, 7, 8, 9]}"
 told "data.valid={path: /d, fold: 1}"
 told "data.test={path: /d, fold: 10}"
+job 75 slurm_sweep.sbatch DATA=/d SPACE=/s OUT=/o SLURM_ARRAY_TASK_ID=3
+told "einthoven sweep configs/ptbxl_superclass.yaml --space /s --out /o --resume --requeue auto --trials 27 --halving"
+told "data.valid={path: /d, fold: 9}"
 
 # Five records in three parts, one part twice.
 for i in 1 2 3 4 5; do

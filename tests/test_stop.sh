@@ -85,10 +85,10 @@ for good_time in 90=5400 01:30=5400 1-00:00=86400 00:01:30=90 2-03:00:01=183601;
         --max-time "${good_time%=*}"
 done
 
-# A run of about five seconds: of three times the steps that two seconds allow.
+# A run of about eight seconds: of five times the steps that two seconds allow.
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
 expect 75 "by the time limit" pretrain --out "$tmp/rate" --set train.steps=1000000 --max-time 00:00:02
-n=$(($(steps "$tmp/rate") * 3))
+n=$(($(steps "$tmp/rate") * 5))
 long=(--set train.steps="$n")
 pretrain --out "$tmp/whole" "${long[@]}" 2>/dev/null
 

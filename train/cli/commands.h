@@ -11,6 +11,7 @@ enum ecg_status command_inspect(int argc, char **argv);
 enum ecg_status command_pretrain(int argc, char **argv);
 enum ecg_status command_finetune(int argc, char **argv);
 enum ecg_status command_study(int argc, char **argv);
+enum ecg_status command_sweep(int argc, char **argv);
 enum ecg_status command_plan(int argc, char **argv);
 enum ecg_status command_evaluate(int argc, char **argv);
 enum ecg_status command_predict(int argc, char **argv);

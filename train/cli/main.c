@@ -26,6 +26,7 @@ static const struct command commands[] = {
     {"finetune", command_finetune, "a new head on given weights: linear probe or in full"},
     {"study", command_study,
      "ways to fine-tune compared: modes, fractions of the patients, folds, seeds"},
+    {"sweep", command_sweep, "hyper-parameters searched: random trials, successive halving"},
     {"plan", command_plan, "parameters, memory, steps and time of a run, before it runs"},
     {"evaluate", command_evaluate, "metrics of weights on a data set"},
     {"predict", command_predict, "logits and probabilities, a record a row"},

@@ -153,3 +153,51 @@ enum ecg_status journal_put_valid(struct journal *j, const struct journal_valid 
     json_end_object(&w);
     return put_line(j, &w);
 }
+
+/* ------------------------------------------------------------------ reading */
+
+struct valid_list {
+    struct journal_valid *v;
+    size_t n, cap;
+};
+
+static enum ecg_status read_line(struct valid_list *l, const char *line, size_t n,
+                                 const char *where) {
+    struct json *root = NULL;
+    TRY(json_parse(&root, line, n, where));
+    const char *kind = json_string(json_get(root, "kind"));
+    enum ecg_status status = ECG_OK;
+    if (kind != NULL && strcmp(kind, "valid") == 0) {
+        status = mem_grow((void **)&l->v, &l->cap, l->n + 1, sizeof(*l->v));
+        if (status == ECG_OK)
+            l->v[l->n++] =
+                (struct journal_valid){.step = json_integer(json_get(root, "step")),
+                                       .epoch = json_integer(json_get(root, "epoch")),
+                                       .loss = json_number(json_get(root, "loss")),
+                                       .macro_auroc = json_number(json_get(root, "macro_auroc"))};
+    }
+    json_free(root);
+    return status;
+}
+
+enum ecg_status journal_read_valid(const char *run, struct journal_valid **v, size_t *n) {
+    struct valid_list list = {0};
+    char *path = NULL, *text = NULL;
+    size_t size;
+    enum ecg_status status;
+    TRY_OUT(file_join(&path, run, "metrics.jsonl"));
+    TRY_OUT(file_read(path, JOURNAL_MAX_BYTES, &text, &size));
+    for (char *line = text; *line != 0;) {
+        size_t length = strcspn(line, "\n");
+        if (length > 0) TRY_OUT(read_line(&list, line, length, path));
+        line += length + (line[length] != 0);
+    }
+    *v = list.v;
+    *n = list.n;
+    list.v = NULL;
+out:
+    free(list.v);
+    free(path);
+    free(text);
+    return status;
+}

@@ -48,4 +48,7 @@ enum ecg_status journal_put_valid(struct journal *j, const struct journal_valid 
 /* Writes what waits; ECG_ERR_IO when the disk does not take it. */
 enum ecg_status journal_flush(struct journal *j);
 
+/* All validations of RUN/metrics.jsonl in their order, fresh. */
+enum ecg_status journal_read_valid(const char *run, struct journal_valid **v, size_t *n);
+
 #endif

@@ -3,16 +3,22 @@
  * libraries and the index of the data set are what this process holds when all else is only planned. */
 #include "train/run/plan.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/log.h"
 #include "core/mem.h"
 #include "train/run/ema.h"
 #include "train/run/evaluate.h"
 #include "train/run/infer.h"
+#include "train/run/plan_ranks.h"
 #include "train/run/probe.h"
 #include "train/run/setup.h"
 #include "train/run/sheet.h"
@@ -22,10 +28,9 @@
 #include "train/run/validation.h"
 
 #define TRIAL_RECORDS 16 /* at most; more records at once are not faster */
-#define MIB           1048576.0
 
 struct memory {
-    size_t parameters, packed, gradients, moments, activations, backward, scratch, batches,
+    size_t parameters, packed, gradients, moments, activations, backward, scratch, feed, batches,
         validation, embeddings, average, saving, program, total;
     size_t test;      /* of the evaluation on data.test, when the rest is gone */
     size_t available; /* of the machine; 0: not known */
@@ -40,6 +45,8 @@ struct plan {
     int micro_batch;
     struct memory memory;
     uint64_t weights_bytes, state_bytes;
+    const struct gpu *gpu; /* modelled; NULL: this machine is measured */
+    bool libraries;        /* the convolutions of that GPU: kernels.conv */
     bool has_trial;
     struct trial trial;
     struct sheet sheet;
@@ -66,6 +73,12 @@ static enum ecg_status set_up(struct plan *p) {
     TRY(config_load(c, p->o->config, p->o->sets, p->o->n_sets));
     t->config = c;
     t->is_finetune = g != NULL;
+    p->libraries = c->kernels.conv != 0;
+    TRY(plan_ranks_apply(p->o, p->gpu, t, c));
+    if (p->gpu != NULL && g != NULL && c->head.freeze)
+        return ecg_fail(ECG_ERR_USAGE,
+                        "--gpu models the training of a whole network, and head.freeze trains the "
+                        "head alone");
     if (g != NULL) TRY(network_read(&p->g, p->o->weights));
     if (g != NULL) TRY(stem_adapt(&p->g, c));
     TRY(data_is_there(c, &p->has_data));
@@ -134,7 +147,8 @@ static enum ecg_status count_memory(struct plan *p) {
     m->saving = (size_t)(model + state);
     m->average = ema_bytes(t);
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
-    m->batches = loader_bytes(&loader, record) + feed_bytes(&t->net, &format);
+    m->feed = feed_bytes(&t->net, &format);
+    m->batches = loader_bytes(&loader, record) + m->feed;
     if (t->config->data.balance)
         m->batches += 2 * t->train.n * sizeof(double); /* weights, their sums */
     if (t->has_valid) m->validation = validation_bytes(t);
@@ -156,34 +170,6 @@ static enum ecg_status count_disk(struct plan *p) {
 }
 
 /* ------------------------------------------------------------------ printing */
-
-static void put_bytes(struct sheet *s, const char *key, uint64_t bytes) {
-    char text[40];
-    if (s->json) {
-        sheet_integer(s, key, (int64_t)bytes);
-        return;
-    }
-    snprintf(text, sizeof(text), "%.1f MiB", (double)bytes / MIB);
-    sheet_text(s, key, text);
-}
-
-static void put_seconds(struct sheet *s, const char *key, double seconds) {
-    char text[60];
-    long minutes = (long)(seconds / 60 + 0.5);
-    if (s->json) {
-        sheet_number(s, key, seconds);
-        return;
-    }
-    if (seconds < 100)
-        snprintf(text, sizeof(text), "%.3g s", seconds);
-    else if (minutes < 100)
-        snprintf(text, sizeof(text), "%ld min", minutes);
-    else if (minutes < 48 * 60)
-        snprintf(text, sizeof(text), "%ld h %ld min", minutes / 60, minutes % 60);
-    else
-        snprintf(text, sizeof(text), "%ld d %ld h", minutes / 1440, minutes % 1440 / 60);
-    sheet_text(s, key, text);
-}
 
 static void print_network(struct plan *p) {
     const struct net1d *net = &p->t.net;
@@ -245,36 +231,64 @@ static void print_steps(struct plan *p) {
     sheet_end_section(s);
 }
 
+/* What lies on the device. */
+static void print_training_memory(struct plan *p) {
+    struct sheet *s = &p->sheet;
+    const struct memory *m = &p->memory;
+    sheet_bytes(s, "parameters", m->parameters);
+    sheet_bytes(s, "packed_weights", m->packed);
+    sheet_bytes(s, "gradients", m->gradients);
+    sheet_bytes(s, "moments", m->moments);
+    if (m->average > 0) sheet_bytes(s, "average", m->average);
+    sheet_bytes(s, "activations", m->activations);
+    sheet_bytes(s, "backward", m->backward);
+    sheet_bytes(s, "scratch", m->scratch);
+}
+
+static void print_gpu_memory(struct plan *p) {
+    struct sheet *s = &p->sheet;
+    const struct memory *m = &p->memory;
+    size_t total = m->parameters + m->packed + m->gradients + m->moments + m->average +
+                   m->activations + m->backward + m->scratch + m->feed;
+    sheet_section(s, "gpu_memory");
+    print_training_memory(p);
+    sheet_bytes(s, "batches", m->feed);
+    sheet_bytes(s, "peak", total);
+    sheet_bytes(s, "of_the_gpu", (uint64_t)p->gpu->memory);
+    if ((double)total > p->gpu->memory)
+        sheet_text(s, "note",
+                   "more than the GPU has: raise --ranks or train.accumulate, or set "
+                   "train.recompute or train.precision");
+    sheet_end_section(s);
+}
+
 static void print_memory(struct plan *p) {
     struct sheet *s = &p->sheet;
     const struct memory *m = &p->memory;
     sheet_section(s, "memory");
-    put_bytes(s, "parameters", m->parameters);
-    put_bytes(s, "packed_weights", m->packed);
-    put_bytes(s, "gradients", m->gradients);
-    put_bytes(s, "moments", m->moments);
-    if (m->average > 0) put_bytes(s, "average", m->average);
-    put_bytes(s, "activations", m->activations);
-    put_bytes(s, "backward", m->backward);
-    put_bytes(s, "scratch", m->scratch);
-    put_bytes(s, "batches", m->batches);
-    if (m->embeddings > 0) put_bytes(s, "embeddings", m->embeddings);
-    put_bytes(s, "validation", m->validation);
-    put_bytes(s, "saving", m->saving);
-    put_bytes(s, "program", m->program);
-    if (m->test > 0) put_bytes(s, "test_afterwards", m->test);
-    put_bytes(s, "peak_rss", m->total);
-    if (m->available > 0) put_bytes(s, "available_now", m->available);
+    print_training_memory(p);
+    sheet_bytes(s, "batches", m->batches);
+    if (m->embeddings > 0) sheet_bytes(s, "embeddings", m->embeddings);
+    sheet_bytes(s, "validation", m->validation);
+    sheet_bytes(s, "saving", m->saving);
+    sheet_bytes(s, "program", m->program);
+    if (m->test > 0) sheet_bytes(s, "test_afterwards", m->test);
+    sheet_bytes(s, "peak_rss", m->total);
+    if (m->available > 0) sheet_bytes(s, "available_now", m->available);
     if (m->available > 0 && m->total > m->available)
         sheet_text(s, "note",
                    "more than this machine has left: raise train.accumulate, or set "
                    "train.recompute or train.precision");
     sheet_end_section(s);
+}
+
+static void print_disk(struct plan *p) {
+    struct sheet *s = &p->sheet;
     sheet_section(s, "disk");
-    put_bytes(s, "weights", p->weights_bytes);
-    put_bytes(s, "checkpoint", p->weights_bytes + p->state_bytes);
+    sheet_bytes(s, "weights", p->weights_bytes);
+    sheet_bytes(s, "checkpoint", p->weights_bytes + p->state_bytes);
     /* the last ones, the best, the next one */
-    put_bytes(s, "most", (uint64_t)(p->c.train.keep + 2) * (p->weights_bytes + p->state_bytes));
+    sheet_bytes(s, "most", (uint64_t)(p->c.train.keep + 2) * (p->weights_bytes + p->state_bytes));
     sheet_end_section(s);
 }
 
@@ -291,9 +305,11 @@ static void print_time(struct plan *p) {
     const struct trial *r = &p->trial;
     bool once = steps_on_embeddings(p);
     double a_record = once ? r->step - r->forward : r->step;
-    double step = a_record * (double)p->c.train.batch_size + r->update;
-    double embed = p->memory.embeddings > 0 ? r->forward * (double)probe_records(&p->t) : 0;
-    double validate = p->t.has_valid && !once ? r->forward * (double)p->t.valid.n : 0;
+    double sums = plan_cpu_sums(p->o, &p->t);
+    double step = a_record * (double)p->c.train.batch_size / p->o->ranks + r->update + sums;
+    double forward = r->forward / p->o->ranks;
+    double embed = p->memory.embeddings > 0 ? forward * (double)probe_records(&p->t) : 0;
+    double validate = p->t.has_valid && !once ? forward * (double)p->t.valid.n : 0;
     int64_t steps = total_steps(p);
     char text[120];
     sheet_section(s, "time");
@@ -303,15 +319,16 @@ static void print_time(struct plan *p) {
         sheet_end_section(s);
         return;
     }
-    put_seconds(s, "step", step);
+    sheet_seconds(s, "step", step);
+    if (p->o->ranks > 1) sheet_seconds(s, "sums", sums);
     sheet_number(s, "ecg_per_s", (double)p->c.train.batch_size / step);
-    if (p->has_data) put_seconds(s, "epoch", step * (double)p->t.steps_per_epoch);
-    if (p->has_data && validate > 0) put_seconds(s, "validation", validate);
-    if (p->has_data && embed > 0) put_seconds(s, "embeddings", embed);
+    if (p->has_data) sheet_seconds(s, "epoch", step * (double)p->t.steps_per_epoch);
+    if (p->has_data && validate > 0) sheet_seconds(s, "validation", validate);
+    if (p->has_data && embed > 0) sheet_seconds(s, "embeddings", embed);
     if (steps > 0) {
         double total = step * (double)steps;
         if (p->has_data) total += embed + validate * validations(p, steps);
-        put_seconds(s, "total", total);
+        sheet_seconds(s, "total", total);
     }
     snprintf(text, sizeof(text),
              "three steps of %d record%s measured here; reading and saving come on top, an early "
@@ -321,17 +338,83 @@ static void print_time(struct plan *p) {
     sheet_end_section(s);
 }
 
+static int trial_records(const struct plan *p) {
+    return p->micro_batch < TRIAL_RECORDS ? p->micro_batch : TRIAL_RECORDS;
+}
+
 static enum ecg_status measure(struct plan *p) {
     const struct memory *m = &p->memory;
-    if (p->o->no_time || (m->available > 0 && m->total > m->available)) return ECG_OK;
+    size_t local = (size_t)(p->o->ranks / p->o->nodes); /* of this machine's memory too */
+    if (p->o->no_time || (m->available > 0 && m->total > m->available / local)) return ECG_OK;
     p->has_trial = true;
-    return trial_run(&p->t, p->micro_batch < TRIAL_RECORDS ? p->micro_batch : TRIAL_RECORDS,
-                     &p->trial);
+    return trial_run(&p->t, trial_records(p), &p->trial);
+}
+
+static enum ecg_status predict_time(struct plan *p) {
+    if (p->gpu != NULL)
+        return plan_gpu_print(p->o, p->gpu, &p->t, p->libraries, p->has_data, &p->sheet);
+    TRY(measure(p));
+    print_time(p);
+    return ECG_OK;
+}
+
+/* ------------------------------------------------------------------ the other ranks of a node */
+
+/* They take memory bandwidth, cache and clock from the one that is measured: processes that do as it does. */
+struct company {
+    pid_t *pids;
+    int n, ready; /* ready: each writes a byte when it is about to start; -1: none */
+};
+
+static void work_forever(const struct plan_options *o, int ready) {
+    struct plan p = {.o = o};
+    struct trial trial;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    log_set_level(LOG_ERROR); /* the parent has warned */
+    if (set_up(&p) == ECG_OK && write(ready, "", 1) == 1)
+        while (trial_run(&p.t, trial_records(&p), &trial) == ECG_OK) {
+        }
+    _exit(1); /* what went wrong goes wrong in the parent too */
+}
+
+/* Before this process has threads. */
+static enum ecg_status call_company(struct company *c, const struct plan_options *o) {
+    int ends[2], n = o->ranks / o->nodes - 1;
+    c->ready = -1;
+    if (n == 0 || o->no_time || o->gpu != NULL) return ECG_OK;
+    TRY(MEM_NEW(&c->pids, (size_t)n));
+    if (pipe(ends) != 0) return ecg_fail(ECG_ERR_FAIL, "no pipe: %s", strerror(errno));
+    c->ready = ends[0];
+    fflush(NULL);
+    for (; c->n < n; c->n++) {
+        c->pids[c->n] = fork();
+        if (c->pids[c->n] == 0) work_forever(o, ends[1]);
+        if (c->pids[c->n] < 0) break;
+    }
+    close(ends[1]);
+    return c->n == n ? ECG_OK : ecg_fail(ECG_ERR_FAIL, "no process: %s", strerror(errno));
+}
+
+/* Until all are at work, or gone. */
+static void await_company(const struct company *c) {
+    char byte;
+    for (int i = 0; i < c->n && read(c->ready, &byte, 1) == 1; i++) {
+    }
+}
+
+static void dismiss_company(struct company *c) {
+    for (int i = 0; i < c->n; i++) kill(c->pids[i], SIGKILL);
+    for (int i = 0; i < c->n; i++) waitpid(c->pids[i], NULL, 0);
+    if (c->ready >= 0) close(c->ready);
+    free(c->pids);
 }
 
 enum ecg_status plan_run(const struct plan_options *o) {
     struct plan p = {.o = o};
+    struct company company = {.ready = -1};
     enum ecg_status status;
+    TRY_OUT(plan_ranks_check(o, &p.gpu));
+    TRY_OUT(call_company(&company, o));
     TRY_OUT(set_up(&p));
     TRY_OUT(count_memory(&p));
     TRY_OUT(count_disk(&p));
@@ -339,12 +422,17 @@ enum ecg_status plan_run(const struct plan_options *o) {
     print_network(&p);
     print_data(&p);
     print_steps(&p);
-    print_memory(&p);
+    if (p.gpu != NULL)
+        print_gpu_memory(&p);
+    else
+        print_memory(&p);
+    print_disk(&p);
     fflush(stdout);
-    status = measure(&p);
-    if (status == ECG_OK) print_time(&p);
+    await_company(&company);
+    status = predict_time(&p);
     if (status == ECG_OK) status = sheet_finish(&p.sheet);
 out:
+    dismiss_company(&company);
     if (status != ECG_OK) json_writer_free(&p.sheet.w);
     network_free(&p.g);
     trainer_free(&p.t);

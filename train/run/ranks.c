@@ -15,8 +15,7 @@
 #include "train/run/infer.h"
 #include "train/run/trainer.h"
 
-#define BUCKET  ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
-#define MESSAGE ((size_t)1400)    /* of the failure that all share */
+#define MESSAGE ((size_t)1400) /* of the failure that all share */
 
 /* ------------------------------------------------------------------ opening */
 
@@ -25,6 +24,23 @@ static enum ecg_status choose_gpu(int local_rank) {
     const struct cuda_comm *nccl;
     TRY(ops_cuda_comm(&nccl));
     return nccl->choose(local_rank);
+}
+
+enum ecg_status ranks_take_visible_gpu(int number) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    char own[64] = "", *list = NULL, *save = NULL;
+    int n = 0;
+    if (visible == NULL || *visible == 0) return ECG_OK;
+    TRY(mem_strdup(&list, visible));
+    for (char *w = strtok_r(list, ",", &save); w != NULL; w = strtok_r(NULL, ",", &save)) n++;
+    strcpy(list, visible);
+    int wanted = n > 0 ? number % n : 0;
+    char *w = strtok_r(list, ",", &save);
+    while (w != NULL && wanted-- > 0) w = strtok_r(NULL, ",", &save);
+    if (w != NULL) snprintf(own, sizeof(own), "%s", w);
+    free(list);
+    if (own[0] == 0 || setenv("CUDA_VISIBLE_DEVICES", own, 1) == 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_NOMEM, "no memory for the environment");
 }
 
 static enum ecg_status meet(struct ranks *r, const char *backend) {
@@ -127,7 +143,7 @@ int ranks_threads(const struct ranks *r, int threads) {
 enum ecg_status ranks_prepare(struct trainer *t) {
     struct ranks *r = &t->ranks;
     if (r->size == 1) return ECG_OK;
-    r->max_requests = (int)(t->net.n_params / BUCKET) + 2;
+    r->max_requests = (int)(t->net.n_params / RANKS_BUCKET) + 2;
     TRY(MEM_NEW(&r->requests, (size_t)r->max_requests));
     if (strcmp(t->ops->name, "cuda") != 0) return ECG_OK;
     const struct cuda_comm *nccl;
@@ -166,7 +182,7 @@ static enum ecg_status queue(struct trainer *t, size_t from) {
 static enum ecg_status queue_down_to(struct trainer *t, size_t offset) {
     struct ranks *r = &t->ranks;
     while (r->next > r->lowest) {
-        size_t from = r->next - r->lowest > BUCKET ? r->next - BUCKET : r->lowest;
+        size_t from = r->next - r->lowest > RANKS_BUCKET ? r->next - RANKS_BUCKET : r->lowest;
         if (from < offset) return ECG_OK;
         TRY(queue(t, from));
     }

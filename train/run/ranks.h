@@ -14,6 +14,8 @@
 #include "train/comm/gpu.h"
 #include "train/model/net1d.h"
 
+#define RANKS_BUCKET ((size_t)1 << 20) /* floats: 4 MiB, large enough for a network's bandwidth */
+
 struct trainer;
 struct inferred;
 struct config;
@@ -43,6 +45,10 @@ enum ecg_status ranks_close(struct ranks *r, enum ecg_status status);
 bool ranks_writes(const struct ranks *r); /* rank 0, or the only one */
 /* Threads for this rank where the config leaves it open: its part of the cores that the ranks of a node share. */
 int ranks_threads(const struct ranks *r, int threads);
+
+/* Of the GPUs that CUDA_VISIBLE_DEVICES lists this process sees one alone, the given one modulo their number. Without a list
+ * nothing changes. */
+enum ecg_status ranks_take_visible_gpu(int number);
 
 /* t's device and network are there. All ranks. */
 enum ecg_status ranks_prepare(struct trainer *t);

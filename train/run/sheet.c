@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define MIB 1048576.0
+
 void sheet_begin(struct sheet *s, bool json) {
     *s = (struct sheet){.json = json, .w = {.pretty = true}};
     if (json) json_begin_object(&s->w);
@@ -68,6 +70,34 @@ void sheet_number(struct sheet *s, const char *key, double value) {
     }
     json_put_key(&s->w, key);
     json_put_number(&s->w, value);
+}
+
+void sheet_bytes(struct sheet *s, const char *key, uint64_t bytes) {
+    char text[40];
+    if (s->json) {
+        sheet_integer(s, key, (int64_t)bytes);
+        return;
+    }
+    snprintf(text, sizeof(text), "%.1f MiB", (double)bytes / MIB);
+    sheet_text(s, key, text);
+}
+
+void sheet_seconds(struct sheet *s, const char *key, double seconds) {
+    char text[60];
+    long minutes = (long)(seconds / 60 + 0.5);
+    if (s->json) {
+        sheet_number(s, key, seconds);
+        return;
+    }
+    if (seconds < 100)
+        snprintf(text, sizeof(text), "%.3g s", seconds);
+    else if (minutes < 100)
+        snprintf(text, sizeof(text), "%ld min", minutes);
+    else if (minutes < 48 * 60)
+        snprintf(text, sizeof(text), "%ld h %ld min", minutes / 60, minutes % 60);
+    else
+        snprintf(text, sizeof(text), "%ld d %ld h", minutes / 1440, minutes % 1440 / 60);
+    sheet_text(s, key, text);
 }
 
 enum ecg_status sheet_finish(struct sheet *s) {

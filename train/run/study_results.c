@@ -9,6 +9,7 @@
 #include "core/csv.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "train/run/journal.h"
 #include "train/run/study_private.h"
 
 #define FILE_MAX_BYTES ((size_t)1 << 24)
@@ -46,39 +47,19 @@ static enum ecg_status test_figure(const char *run, struct study_figure *f) {
         run);
 }
 
-/* A line of metrics.jsonl; of validations the last one counts. */
-static enum ecg_status read_line(const char *line, size_t n, const char *where,
-                                 struct study_figure *f) {
-    struct json *root = NULL;
-    TRY(json_parse(&root, line, n, where));
-    const char *kind = json_string(json_get(root, "kind"));
-    if (kind != NULL && strcmp(kind, "valid") == 0) {
-        double auroc = json_number(json_get(root, "macro_auroc"));
-        f->value = isnan(auroc) ? json_number(json_get(root, "loss")) : auroc;
-        snprintf(f->metric, sizeof f->metric, "%s",
-                 isnan(auroc) ? "valid loss" : "valid macro_auroc");
-    }
-    json_free(root);
-    return ECG_OK;
-}
-
+/* Of validations the last one counts. */
 static enum ecg_status valid_figure(const char *run, struct study_figure *f) {
-    char *path = NULL, *text = NULL;
-    size_t size;
-    enum ecg_status status;
-    TRY_OUT(file_join(&path, run, "metrics.jsonl"));
-    TRY_OUT(file_read(path, (size_t)1 << 30, &text, &size));
-    for (char *line = text; *line != 0;) {
-        size_t n = strcspn(line, "\n");
-        if (n > 0) TRY_OUT(read_line(line, n, path, f));
-        line += n + (line[n] != 0);
+    struct journal_valid *v = NULL;
+    size_t n = 0;
+    TRY(journal_read_valid(run, &v, &n));
+    if (n > 0) {
+        bool by_auroc = !isnan(v[n - 1].macro_auroc);
+        f->value = by_auroc ? v[n - 1].macro_auroc : v[n - 1].loss;
+        snprintf(f->metric, sizeof f->metric, "%s", by_auroc ? "valid macro_auroc" : "valid loss");
     }
-    if (f->metric[0] == 0 || isnan(f->value))
-        status = ecg_fail(ECG_ERR_DATA, "%s: the last validation has no figure", path);
-out:
-    free(path);
-    free(text);
-    return status;
+    free(v);
+    if (n > 0 && !isnan(f->value)) return ECG_OK;
+    return ecg_fail(ECG_ERR_DATA, "%s/metrics.jsonl: the last validation has no figure", run);
 }
 
 enum ecg_status study_read_figure(const char *run, bool has_test, struct study_figure *f) {

@@ -275,6 +275,10 @@ static enum ecg_status stop_before(const struct trainer *t, int64_t step) {
                     (long long)step);
 }
 
+bool trainer_is_paused(const struct trainer *t) {
+    return t->until_epoch > 0 && t->at.epoch >= t->until_epoch;
+}
+
 /* What follows a step: validation, checkpoint, the end. */
 static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool *done) {
     const struct config *c = t->config;
@@ -289,10 +293,10 @@ static enum ecg_status after_step(struct trainer *t, const struct batch *b, bool
     t->at.finished = at_end || stale;
     bool to_save =
         t->wish != STOP_NONE || (c->train.save_every > 0 && t->at.step % c->train.save_every == 0);
-    bool ends = t->at.finished || t->wish >= STOP_TIME;
+    bool pause = trainer_is_paused(t), ends = t->at.finished || pause || t->wish >= STOP_TIME;
     TRY(save(t, ends || is_best || to_save, is_best || !t->has_valid, ends));
     if (t->wish == STOP_SAVE) log_info("step %lld: saved, as asked by USR2", (long long)t->at.step);
-    *done = t->at.finished;
+    *done = t->at.finished || pause;
     if (*done || t->wish < STOP_TIME) return ECG_OK;
     stop_settle(t->wish, ranks_writes(&t->ranks));
     return ecg_fail(ECG_ERR_STOPPED, "stopped at step %lld%s, state saved: run again with --resume",

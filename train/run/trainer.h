@@ -59,6 +59,7 @@ struct trainer {
     struct exchange exchange; /* where the device leaves the loss to the host */
     struct ranks ranks;
     enum stop_wish wish; /* of all ranks, as they have agreed in the last step */
+    int64_t until_epoch; /* the run pauses, saved, when so many epochs are done; 0: never */
     struct optim optim;
     double layer_factors[NET1D_MAX_STAGES + 1]; /* optim.stage_factors */
     float *average;  /* (net.n_params) see train/run/ema.h, in ops memory; NULL: none */
@@ -83,8 +84,10 @@ struct loader_options trainer_loader(const struct trainer *t);
  * arXiv 2202.10054): the backbone in evaluation mode, on embeddings where they can be kept. A part of the set-up: nothing
  * is written, t->at and the optimiser are as before. */
 enum ecg_status trainer_preview(struct trainer *t);
-/* Trains from t->at to the end (or until train/run/stop.h says to stop: saves, ECG_ERR_STOPPED). */
+/* Trains from t->at to the end or to until_epoch (or until train/run/stop.h says to stop: saves, ECG_ERR_STOPPED). */
 enum ecg_status trainer_run(struct trainer *t);
+/* The run is at until_epoch, or was resumed past it. */
+bool trainer_is_paused(const struct trainer *t);
 void trainer_free(struct trainer *t); /* idempotent, zeroed is fine */
 
 /* Rank 0's running statistics of batch norm to all ranks. */

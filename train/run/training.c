@@ -67,6 +67,7 @@ static enum ecg_status train(struct trainer *t, const struct training_options *o
         return ranks_writes(&t->ranks) ? trainer_prune(t)
                                        : ECG_OK; /* it may have been killed at that */
     }
+    if (found && trainer_is_paused(t)) return ECG_OK;
     if (found)
         log_info("resuming at step %lld of %lld", (long long)t->at.step, (long long)t->total_steps);
     if (!found && t->is_finetune && t->config->finetune.probe_epochs > 0) TRY(trainer_preview(t));
@@ -120,7 +121,8 @@ static enum ecg_status set_up_finetune(struct trainer *t, struct config *c,
 
 static enum ecg_status run(const struct training_options *o, bool is_finetune) {
     struct config c = {0};
-    struct trainer t = {.config = &c, .run = o->out, .is_finetune = is_finetune};
+    struct trainer t = {
+        .config = &c, .run = o->out, .is_finetune = is_finetune, .until_epoch = o->until_epoch};
     struct network g = {0};
     int lock = -1;
     bool writes;

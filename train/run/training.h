@@ -4,6 +4,7 @@
 #define TRAIN_RUN_TRAINING_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "core/status.h"
 
@@ -14,6 +15,7 @@ struct training_options {
     const char *weights; /* finetune: weights file, checkpoint or run folder */
     const char *out;     /* RUN */
     bool resume;
+    int64_t until_epoch; /* stop, saved and with ECG_OK, after so many epochs of a longer run; 0: its end */
     bool silent; /* nothing on stdout */
     const char *command; /* the command line, for the manifest */
 };
