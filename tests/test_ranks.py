@@ -338,6 +338,36 @@ def test_bits(s):
           '' if codes == 78 else 'exit %d: %s' % (codes, said[-1000:]))
 
 
+def state_of(out):
+    with open(os.path.join(out, 'checkpoints', 'last', 'state.safetensors'), 'rb') as f:
+        return f.read()
+
+
+def test_zero(s):
+    """optim.zero: moments by parts give the same bits, and checkpoints that go on with and without."""
+    sets = ('train.ema=0.9', 'train.clip_norm=0.5', 'train.steps=12', 'train.save_every=6', 'train.keep=9')
+    plain, parts = os.path.join(s.folder, 'plain'), os.path.join(s.folder, 'parts')
+    if not (must(train(3, plain, s.normed, *sets), 'plain') and
+            must(train(3, parts, s.normed, *sets, 'optim.zero=true'), 'parts')):
+        return
+    check('3 ranks, optim.zero: the same weights, moments and journal', weights_of(parts) == weights_of(plain) and
+          state_of(parts) == state_of(plain) and journal(parts) == journal(plain))
+    for name, start, zero in (('without', parts, 'false'), ('with', plain, 'true')):
+        out = os.path.join(s.folder, 'on-' + name)
+        shutil.copytree(start, out, symlinks=True)
+        checkpoints = os.path.join(out, 'checkpoints')
+        for path in glob.glob(checkpoints + '/step-*12'):
+            shutil.rmtree(path)
+        for link in ('last', 'best'):
+            os.remove(os.path.join(checkpoints, link))
+            os.symlink('step-00000006', os.path.join(checkpoints, link))
+        if must(train(3, out, s.normed, *sets, 'optim.zero=' + zero, resume=True), 'resumed ' + name):
+            check('resumed from step 6 %s optim.zero: the same weights and moments' % name,
+                  weights_of(out) == weights_of(plain) and state_of(out) == state_of(plain))
+    job = train(2, os.path.join(s.folder, 'sgd'), s.config, 'train.steps=3', 'optim.name=sgd', 'optim.zero=true')
+    check('plain SGD keeps no moments and takes it', job.wait() == [0, 0], ' | '.join(job.said)[-300:])
+
+
 def read_trace(path):
     """The lines of buckets, and the last, of the whole run."""
     with open(path, encoding='utf-8') as f:
@@ -540,6 +570,7 @@ def main():
         s = Set(folder)
         test_cases(s)
         test_bits(s)
+        test_zero(s)
         test_wire(s)
         test_validation(s)
         test_errors(s)

@@ -63,6 +63,10 @@ int optim_moments(const struct optim *o) {
     return o->config.kind == OPTIM_SGD ? 1 : 2;
 }
 
+size_t optim_shard(const struct optim *o) {
+    return o->config.shard_n > 0 ? o->config.shard_n : o->n;
+}
+
 size_t optim_used_bytes(const struct optim *o) {
     size_t n = 0;
     for (size_t i = 0; i < o->n_ranges; i++) n += o->ranges[i].n;
@@ -73,8 +77,9 @@ enum ecg_status optim_create(struct optim *o, const struct optim_config *config,
                              struct net1d *net) {
     enum ecg_status status;
     TRY_OUT(optim_plan(o, config, net));
-    TRY_OUT(o->ops->alloc(o->dev, (void **)&o->m, o->n * sizeof(float)));
-    if (optim_moments(o) > 1) TRY_OUT(o->ops->alloc(o->dev, (void **)&o->v, o->n * sizeof(float)));
+    TRY_OUT(o->ops->alloc(o->dev, (void **)&o->m, optim_shard(o) * sizeof(float)));
+    if (optim_moments(o) > 1)
+        TRY_OUT(o->ops->alloc(o->dev, (void **)&o->v, optim_shard(o) * sizeof(float)));
 out:
     if (status != ECG_OK) optim_free(o);
     return status;
@@ -138,8 +143,8 @@ enum ecg_status optim_reset(struct optim *o) {
     o->step = 0;
     o->lowest = 0;
     memset(o->start, 0, sizeof(o->start));
-    TRY(o->ops->fill_zero(o->dev, o->m, o->n * sizeof(float)));
-    return o->v == NULL ? ECG_OK : o->ops->fill_zero(o->dev, o->v, o->n * sizeof(float));
+    TRY(o->ops->fill_zero(o->dev, o->m, optim_shard(o) * sizeof(float)));
+    return o->v == NULL ? ECG_OK : o->ops->fill_zero(o->dev, o->v, optim_shard(o) * sizeof(float));
 }
 
 enum ecg_status optim_zero_grad(struct optim *o) {
@@ -171,6 +176,14 @@ enum ecg_status optim_clip(struct optim *o, double max_norm, double *norm) {
     return ECG_OK;
 }
 
+/* A range's part in the shard: [*from, *from + the count returned). */
+static size_t in_shard(const struct optim *o, const struct optim_range *r, size_t *from) {
+    size_t first = o->config.shard_from, end = first + optim_shard(o), to = r->offset + r->n;
+    *from = r->offset > first ? r->offset : first;
+    if (to > end) to = end;
+    return to > *from ? to - *from : 0;
+}
+
 static enum ecg_status update_range(struct optim *o, const struct optim_range *r,
                                     const struct optim_rates *rates) {
     // A parameter measured in units of `s` has gradients of 1/s: Adam's steps, blind to the gradient's size, need a rate of
@@ -183,10 +196,12 @@ static enum ecg_status update_range(struct optim *o, const struct optim_range *r
     int64_t step = o->step - o->start[r->layer];
     double weight_decay =
         r->decays ? o->config.weight_decay / (o->config.kind == OPTIM_ADAMW ? s : s2) : 0;
-    float *p = o->params + r->offset, *m = o->m + r->offset;
-    const float *g = o->grads + r->offset;
+    size_t from, n = in_shard(o, r, &from), at = from - o->config.shard_from;
+    if (n == 0) return ECG_OK;
+    float *p = o->params + from, *m = o->m + at;
+    const float *g = o->grads + from;
     if (o->config.kind == OPTIM_SGD)
-        return o->ops->sgd(o->dev, lr, rates->beta1, weight_decay, step, r->n, p, g, m);
+        return o->ops->sgd(o->dev, lr, rates->beta1, weight_decay, step, n, p, g, m);
     struct ops_adam a = {.lr = lr,
                          .beta1 = rates->beta1,
                          .beta2 = o->config.beta2,
@@ -194,7 +209,7 @@ static enum ecg_status update_range(struct optim *o, const struct optim_range *r
                          .weight_decay = weight_decay,
                          .decoupled = o->config.kind == OPTIM_ADAMW,
                          .step = step};
-    return o->ops->adam(o->dev, &a, r->n, p, g, m, o->v + r->offset);
+    return o->ops->adam(o->dev, &a, n, p, g, m, o->v + at);
 }
 
 enum ecg_status optim_step(struct optim *o, const struct optim_rates *rates) {

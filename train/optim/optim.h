@@ -28,6 +28,8 @@ struct optim_config {
     bool decay_bias;     /* false: biases and BN weights are left out of weight decay */
     const double *layer_factors; /* (n_stages + 1) of the stem and each stage, times backbone_lr; NULL: 1 */
     bool by_layer;               /* optim_open will be used for other layers than the head */
+    size_t shard_from, shard_n;  /* ZeRO-1: this rank updates these of the flat array and has their moments alone; shard_n 0:
+                                    all of them */
 };
 
 /* Consecutive parameters that are treated alike, padding in between included (it is 0 and stays 0). */
@@ -48,8 +50,8 @@ struct optim {
     struct optim_range *ranges; /* by offset; frozen tensors are in none */
     size_t n_ranges;
     double *squares; /* (n_ranges) what optim_clip adds up */
-    float *m;     /* (n) first moment; SGD: momentum buffer. In ops memory */
-    float *v;     /* (n) second moment; SGD: NULL */
+    float *m;     /* (config.shard_n, or n) first moment; SGD: momentum buffer. In ops memory */
+    float *v;     /* likewise, second moment; SGD: NULL */
     int64_t step; /* updates done; a checkpoint stores and sets m, v, step and start */
     int n_layers; /* the head's is the last */
     int lowest;   /* layers below stay as they are, moments included */
@@ -68,6 +70,8 @@ struct optim_rates {
 enum ecg_status optim_create(struct optim *o, const struct optim_config *config, struct net1d *net);
 /* The same without the moments, for what they would take; `net` may be a plan (net1d_plan). */
 enum ecg_status optim_plan(struct optim *o, const struct optim_config *config, struct net1d *net);
+/* Floats of a moment's array. */
+size_t optim_shard(const struct optim *o);
 /* Bytes of one moment, or of the gradients, that belong to what is trained: the rest is never used. */
 size_t optim_used_bytes(const struct optim *o);
 int optim_moments(const struct optim *o); /* how many: m alone, or m and v */

@@ -123,6 +123,9 @@ const struct conf_option config_options[] = {
            "weight decay on biases and batch norm too (PyTorch's behaviour)"),
     OPTION(optim.stage_factors, CONF_NODE, "null", NULL, 0, 0,
            "[stem, stage 0, ...]: each times optim.backbone_lr"),
+    OPTION(
+        optim.zero, CONF_BOOL, "false", NULL, 0, 0,
+        "several ranks: each has the moments of its part of the parameters alone (ZeRO-1); device cpu"),
     OPTION(head.labels, CONF_STRINGS, "null", NULL, 0, 0,
            "fine-tuning: labels that the new head predicts"),
     OPTION(head.targets, CONF_STRINGS, "null", NULL, 0, 0,

@@ -77,7 +77,7 @@ struct config {
     struct {
         int name; /* enum optim_kind */
         double lr, backbone_lr, weight_decay, beta1, beta2, eps, momentum;
-        bool decay_bias;
+        bool decay_bias, zero;
         struct yaml_node *stage_factors;
     } optim;
     struct {

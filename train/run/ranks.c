@@ -122,6 +122,8 @@ enum ecg_status ranks_close(struct ranks *r, enum ecg_status status) {
         status = comm_close(r->comm, status);
     }
     free(r->requests);
+    free(r->part);
+    free(r->part_bytes);
     *r = (struct ranks){.size = 1};
     return status;
 }
@@ -138,6 +140,52 @@ int ranks_threads(const struct ranks *r, int threads) {
     return all > r->local_size ? (int)(all / r->local_size) : 1;
 }
 
+/* ------------------------------------------------------------------ optim.zero */
+
+#define SHARD_UNIT ((size_t)16) /* floats; a cache line */
+
+static size_t shard_start(size_t n, int rank, int size) {
+    return n / SHARD_UNIT * (size_t)rank / (size_t)size * SHARD_UNIT;
+}
+
+static size_t shard_end(size_t n, int rank, int size) {
+    return rank + 1 == size ? n : shard_start(n, rank + 1, size);
+}
+
+enum ecg_status ranks_shard(const struct trainer *t, size_t *from, size_t *n) {
+    const struct ranks *r = &t->ranks;
+    *from = *n = 0;
+    if (!t->config->optim.zero || r->size <= 1) return ECG_OK;
+    if (strcmp(t->ops->name, "cuda") == 0)
+        return ecg_fail(ECG_ERR_CONFIG, "optim.zero: device cuda keeps all moments on every rank; "
+                                        "leave it out");
+    *from = shard_start(t->net.n_params, r->rank, r->size);
+    *n = shard_end(t->net.n_params, r->rank, r->size) - *from;
+    if (*n > 0) return ECG_OK;
+    return ecg_fail(ECG_ERR_CONFIG, "optim.zero: %zu parameters for %d ranks: leave it out",
+                    t->net.n_params, r->size);
+}
+
+/* Where each rank's part goes. */
+static enum ecg_status prepare_parts(struct trainer *t) {
+    struct ranks *r = &t->ranks;
+    size_t n = t->net.n_params;
+    if (t->optim.config.shard_n == 0) return ECG_OK;
+    TRY(MEM_NEW(&r->part, t->optim.config.shard_n));
+    TRY(MEM_NEW(&r->part_bytes, (size_t)r->size));
+    for (int i = 0; i < r->size; i++)
+        r->part_bytes[i] = (shard_end(n, i, r->size) - shard_start(n, i, r->size)) * sizeof(float);
+    return ECG_OK;
+}
+
+enum ecg_status ranks_gather_parameters(struct trainer *t) {
+    struct ranks *r = &t->ranks;
+    const struct optim_config *c = &t->optim.config;
+    if (c->shard_n == 0) return ECG_OK;
+    memcpy(r->part, t->net.params + c->shard_from, c->shard_n * sizeof(float));
+    return comm_gather(r->comm, r->part, r->part_bytes, t->net.params);
+}
+
 /* ------------------------------------------------------------------ gradients */
 
 enum ecg_status ranks_prepare(struct trainer *t) {
@@ -145,6 +193,7 @@ enum ecg_status ranks_prepare(struct trainer *t) {
     if (r->size == 1) return ECG_OK;
     r->max_requests = (int)(t->net.n_params / RANKS_BUCKET) + 2;
     TRY(MEM_NEW(&r->requests, (size_t)r->max_requests));
+    TRY(prepare_parts(t));
     if (strcmp(t->ops->name, "cuda") != 0) return ECG_OK;
     const struct cuda_comm *nccl;
     TRY(ops_cuda_comm(&nccl));

@@ -27,6 +27,8 @@ struct ranks {
     struct comm_gpu *gpu; /* device cuda: NCCL sums in its memory */
     struct comm_request *requests; /* buckets of the step under way */
     int n_requests, max_requests;
+    float *part;    /* optim.zero: this rank's parameters on their way to the others */
+    size_t *part_bytes; /* (size) of all ranks' parts */
     size_t lowest, next; /* gradients [lowest, next) are not yet queued */
     uint64_t summed;     /* gradients, over all steps */
     struct net1d_share share; /* model.sync_batch_norm */
@@ -60,6 +62,11 @@ enum ecg_status ranks_join(struct trainer *t);
 
 /* Batch norm by the statistics of all ranks' records, in the sums' fixed order; t->ranks.share is then what passes share by. */
 enum ecg_status ranks_share_norm(struct trainer *t);
+
+/* optim.zero: this rank's part of the flat parameters; n 0: all. */
+enum ecg_status ranks_shard(const struct trainer *t, size_t *from, size_t *n);
+/* After an update by parts: every rank gets all parameters. */
+enum ecg_status ranks_gather_parameters(struct trainer *t);
 
 /* x (n) = sum over the ranks, in their order. */
 enum ecg_status ranks_sum(struct ranks *r, double *x, size_t n);

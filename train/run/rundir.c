@@ -21,7 +21,7 @@
 /* Keys whose value changes nothing that is computed. */
 static bool line_is_free(const char *line) {
     static const char *const keys[] = {
-        "threads:", "workers:", "recompute:", "cuda_graph:", "keep:"};
+        "threads:", "workers:", "recompute:", "cuda_graph:", "keep:", "comm:", "zero:"};
     line += strspn(line, " ");
     for (size_t i = 0; i < sizeof(keys) / sizeof(*keys); i++)
         if (strncmp(line, keys[i], strlen(keys[i])) == 0) return true;

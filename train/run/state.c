@@ -76,15 +76,41 @@ static enum ecg_status fetch_moments(void *context, const struct safetensors_out
 #define WEIGHTS_ROW                                                                                \
     "weights" /* of a run with an average, which is what model.safetensors then holds */
 
+static const float *moment(const struct trainer *t, int i) {
+    return t->gathered[i] != NULL ? t->gathered[i] : i == 0 ? t->optim.m : t->optim.v;
+}
+
+/* Of optim.zero every rank brings its part; rank 0 keeps the whole until the snapshot is taken. */
+static enum ecg_status gather_moments(struct trainer *t) {
+    const struct optim *o = &t->optim;
+    for (int i = 0; i < optim_moments(o) && o->config.shard_n > 0; i++) {
+        void *all;
+        size_t n;
+        TRY(ranks_gather(&t->ranks, i == 0 ? o->m : o->v, optim_shard(o), sizeof(float), &all, &n));
+        if (ranks_writes(&t->ranks))
+            t->gathered[i] = all;
+        else
+            free(all);
+    }
+    return ECG_OK;
+}
+
+static void drop_moments(struct trainer *t) {
+    for (int i = 0; i < 2; i++) {
+        free(t->gathered[i]);
+        t->gathered[i] = NULL;
+    }
+}
+
 /* One flat array each, in the parameters' own layout. While it is saved, the average is in its place in the network. */
 static size_t moments_rows(const struct trainer *t, struct safetensors_out rows[3]) {
     const struct optim *o = &t->optim;
     const int64_t n = (int64_t)o->n;
     size_t m = (size_t)optim_moments(o);
     rows[0] = (struct safetensors_out){
-        .name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->m};
+        .name = "optim.m", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = moment(t, 0)};
     rows[1] = (struct safetensors_out){
-        .name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = o->v};
+        .name = "optim.v", .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = moment(t, 1)};
     if (ema_bytes(t) > 0)
         rows[m++] = (struct safetensors_out){
             .name = WEIGHTS_ROW, .dtype = ST_F32, .ndim = 1, .shape = {n}, .data = t->average};
@@ -189,10 +215,12 @@ enum ecg_status trainer_save(struct trainer *t, bool is_best) {
                  (long long)t->at.step, (long long)s->snapshot.step);
     trainer_saved(t, true);
     TRY(trainer_share_statistics(t));
-    if (!ranks_writes(&t->ranks)) return ECG_OK;
-    TRY(take_snapshot(t, is_best));
+    enum ecg_status status = gather_moments(t);
+    if (status == ECG_OK && ranks_writes(&t->ranks)) status = take_snapshot(t, is_best);
+    drop_moments(t);
+    if (status != ECG_OK || !ranks_writes(&t->ranks)) return status;
     /* no checkpoint before the lines that it stands for */
-    enum ecg_status status = journal_flush(&t->journal);
+    status = journal_flush(&t->journal);
     if (status != ECG_OK)
         saver_refuse(s, status);
     else
@@ -298,28 +326,32 @@ out:
     return status;
 }
 
+/* Values [from, from + count) of a flat array. */
 static enum ecg_status load_moment(struct trainer *t, const struct safetensors *s, const char *name,
-                                   float *out) {
+                                   size_t from, size_t count, float *out) {
     const struct safetensors_entry *e = safetensors_find(s, name);
     if (e == NULL || e->n != t->optim.n || e->dtype != ST_F32)
         return ecg_fail(ECG_ERR_DATA, "%s: %s is missing or has not the network's %zu values",
                         s->path, name, t->optim.n);
-    for (size_t at = 0, n; at < e->bytes; at += n) {
-        n = e->bytes - at < PIECE_BYTES ? e->bytes - at : PIECE_BYTES;
-        const char *from = (const char *)e->data + at;
-        TRY(t->ops->upload(t->dev, (char *)out + at, from, n));
-        file_map_drop(&s->map, from, n);
+    const char *data = (const char *)e->data + from * sizeof(float);
+    size_t bytes = count * sizeof(float);
+    for (size_t at = 0, n; at < bytes; at += n) {
+        n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
+        TRY(t->ops->upload(t->dev, (char *)out + at, data + at, n));
+        file_map_drop(&s->map, data + at, n);
     }
     return ECG_OK;
 }
 
 static enum ecg_status load_moments(struct trainer *t, const char *path) {
     struct safetensors s;
+    size_t from = t->optim.config.shard_from, n = optim_shard(&t->optim);
     TRY(safetensors_open(&s, path));
-    enum ecg_status status = load_moment(t, &s, "optim.m", t->optim.m);
-    if (status == ECG_OK && t->optim.v != NULL) status = load_moment(t, &s, "optim.v", t->optim.v);
+    enum ecg_status status = load_moment(t, &s, "optim.m", from, n, t->optim.m);
+    if (status == ECG_OK && t->optim.v != NULL)
+        status = load_moment(t, &s, "optim.v", from, n, t->optim.v);
     if (status == ECG_OK && t->average != NULL)
-        status = load_moment(t, &s, WEIGHTS_ROW, t->average);
+        status = load_moment(t, &s, WEIGHTS_ROW, 0, t->optim.n, t->average);
     safetensors_close(&s);
     return status;
 }

@@ -67,6 +67,7 @@ static enum ecg_status prepare(struct trainer *t,
                                  .beta2 = c->optim.beta2,
                                  .eps = c->optim.eps,
                                  .decay_bias = c->optim.decay_bias};
+    TRY(ranks_shard(t, &optim.shard_from, &optim.shard_n));
     bool by_stage;
     TRY(config_stage_factors(c, t->net.config.n_stages, t->layer_factors, &by_stage));
     if (by_stage) optim.layer_factors = t->layer_factors;
@@ -196,6 +197,7 @@ static enum ecg_status finish_step(struct trainer *t, const double *known, bool 
             (long long)t->at.step + 1, line->loss, line->grad_norm);
     struct optim_rates rates = step_rates(t);
     if (any) TRY(optim_step(&t->optim, &rates));
+    if (any) TRY(ranks_gather_parameters(t));
     if (any && !t->is_preview) TRY(ema_update(t));
     t->at.step++;
     line->step = t->at.step;

@@ -69,6 +69,7 @@ struct trainer {
     struct trainer_position at;
     struct trainer_position saving, saved; /* of the saver's snapshot; of the newest checkpoint on the disk */
     struct saver saver;
+    float *gathered[2]; /* optim.zero: all ranks' moments while a snapshot is taken; else NULL */
     struct feed feed; /* of trainer_run */
     double loss_sum[HEADS_MAX]; /* of the step under way */
     struct journal journal;
