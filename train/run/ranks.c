@@ -12,6 +12,7 @@
 #include "core/mem.h"
 #include "core/pool.h"
 #include "kernels/find.h"
+#include "train/comm/world.h"
 #include "train/run/infer.h"
 #include "train/run/trainer.h"
 
@@ -24,6 +25,14 @@ static enum ecg_status choose_gpu(int local_rank) {
     const struct cuda_comm *nccl;
     TRY(ops_cuda_comm(&nccl));
     return nccl->choose(local_rank);
+}
+
+enum ecg_status ranks_alone(const char *command) {
+    struct comm_world world;
+    TRY(world_find(&world));
+    if (world.size == 1) return ECG_OK;
+    return ecg_fail(ECG_ERR_FAIL, "%s runs on one rank, and %s has started %d: start one", command,
+                    world.source, world.size);
 }
 
 enum ecg_status ranks_take_visible_gpu(int number) {

@@ -38,6 +38,8 @@ struct ranks {
 /* Meets the other ranks, as the launcher has started them (train.comm); ranks other than 0 keep quiet from here on. status: how the
  * reading of the config went; a failure there, on one rank, is the failure of all, too. */
 enum ecg_status ranks_open(struct ranks *r, const struct config *c, enum ecg_status status);
+/* For what is done by one process alone: fails where a launcher has started several. */
+enum ecg_status ranks_alone(const char *command);
 /* What the ranks have done each by itself: all come here with their status, and all fail where one has failed, with the status of
  * the lowest such rank. Rank 0 has its message, the others none, so that one message is printed. */
 enum ecg_status ranks_agree(struct ranks *r, enum ecg_status status);

@@ -11,7 +11,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/mem.h"
-#include "train/comm/world.h"
+#include "train/run/ranks.h"
 #include "train/run/rundir.h"
 #include "train/run/study_private.h"
 #include "train/run/training.h"
@@ -182,22 +182,11 @@ static enum ecg_status finish(const struct study *s, int n_failed) {
                     s->n_cells);
 }
 
-/* The runs of a study follow each other on one rank. */
-static enum ecg_status check_alone(void) {
-    struct comm_world world;
-    TRY(world_find(&world));
-    if (world.size == 1) return ECG_OK;
-    return ecg_fail(
-        ECG_ERR_FAIL,
-        "study does one run after the other on one rank, and %s has started %d: start one",
-        world.source, world.size);
-}
-
 enum ecg_status study_run(const struct study_options *o) {
     struct study s = {0};
     int lock = -1, n_failed = 0;
     enum ecg_status status;
-    TRY_OUT(check_alone());
+    TRY_OUT(ranks_alone("study"));
     TRY_OUT(study_make(&s, o));
     TRY_OUT(rundir_check(o->out, o->resume));
     TRY_OUT(rundir_lock(o->out, &lock));

@@ -442,6 +442,7 @@ enum ecg_status sweep_run(const struct sweep_options *o) {
     int lock = -1;
     bool whole = false;
     enum ecg_status status;
+    TRY_OUT(ranks_alone("sweep"));
     TRY_OUT(sweep_make(&s, o));
     TRY_OUT(rundir_check(o->out, o->resume || s.array_task != NULL));
     TRY_OUT(take_folder(&s, &lock));
