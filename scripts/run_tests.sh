@@ -148,6 +148,33 @@ scripts_of() { # PREFIX
     done
 }
 
+# Runs a part of the tests beside the others: on two cores most of the time, as most of them need one. `join` shows what they
+# said and counts them in.
+beside() { # FUNCTION ARGUMENT...
+    lane=$(mktemp -d) || exit 1
+    trap 'kill "$lane_pid" 2>/dev/null; rm -rf "$log" "$lane"' EXIT
+    # shellcheck disable=SC2030 # the counts come back by a file
+    (
+        log=$lane/log passed=0 failed=0 skipped=0
+        trap - EXIT
+        "$@"
+        echo "$passed $failed $skipped" >"$lane/counts"
+    ) >"$lane/said" 2>&1 &
+    lane_pid=$!
+}
+
+join() {
+    local p=0 f=0 s=0
+    wait "$lane_pid"
+    cat "$lane/said"
+    # shellcheck disable=SC2031
+    if read -r p f s <"$lane/counts"; then
+        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    else
+        fail "the tests beside" "they did not come to their end"
+    fi
+}
+
 # What runs the program from outside, on the one built with these objects.
 outside_tests() {
     local file
@@ -163,12 +190,13 @@ outside_tests() {
 
 case $what in
 all)
+    beside scripts_of test
     rule "include rule" scripts/check_includes.sh
     rule "headers compile alone" scripts/check_headers.sh
     rule "format" scripts/format.sh --check
     c_tests test
     emu_tests "${emu_fast[@]}"
-    scripts_of test
+    join
     ;;
 sanitized)
     c_tests test "$@"
