@@ -113,8 +113,8 @@ c_tests() { # PREFIX [NAME...]
 }
 
 # In modes of the emulation, each with an order of the threads (kernels/cuda/cuda.mk builds them, tests/emu/emu.h explains).
-emu_fast=(plain:forward plain:reverse plain:random)
-emu_slow=(count:random asan:forward tsan:random)
+emu_fast=(plain:forward plain:random)
+emu_slow=(plain:reverse count:random asan:forward tsan:random)
 emu_tests() { # MODE:ORDER...
     local source name mode order folder
     if ! command -v "${CXX:-g++}" >/dev/null; then
