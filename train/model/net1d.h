@@ -110,6 +110,9 @@ enum ecg_status net1d_plan(struct net1d *net, const struct net1d_config *config,
                            const struct ops *ops, struct ops_dev *dev, int max_batch,
                            bool training);
 void net1d_free(struct net1d *net); /* idempotent, zeroed is fine */
+/* The end of training: gives the machine back what only passes use (activations, gradients, scratch) where that is host memory;
+ * parameters and buffers stay. No pass may follow. */
+void net1d_retire(struct net1d *net);
 int net1d_features(const struct net1d_config *c); /* D */
 struct tensor *net1d_tensor(struct net1d *net, const char *name); /* NULL: not there */
 

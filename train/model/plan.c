@@ -4,6 +4,8 @@
 #include "train/model/plan.h"
 
 #include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/mem.h"
 
@@ -354,4 +356,14 @@ enum ecg_status plan_allocate(struct net1d *net) {
     if (net->training && net->config.drop_path > 0)
         TRY(MEM_NEW(&p->path_factor_host, (size_t)net->max_batch * measure(net).width));
     return ECG_OK;
+}
+
+void net1d_retire(struct net1d *net) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)net->x + page - 1) / page * page,
+              to = ((uintptr_t)net->p->memory + net->p->bytes) / page * page;
+    bool on_host = net->ops->upload_ahead == NULL;
+    /* A machine that does not take it has more in use, and nothing else. */
+    if (on_host && from < to)
+        (void)madvise((char *)net->x + (from - (uintptr_t)net->x), to - from, MADV_DONTNEED);
 }

@@ -145,6 +145,8 @@ static enum ecg_status count_memory(struct plan *p) {
     uint64_t model, state; /* the snapshot's, in host memory from the first save on */
     TRY(trainer_snapshot_bytes(t, &model, &state));
     m->saving = (size_t)(model + state);
+    size_t idle = n->activations + n->backward + m->gradients; /* at the end: net1d_retire */
+    if (!trainer_saves_midway(t)) m->saving = m->saving > idle ? m->saving - idle : 0;
     m->average = ema_bytes(t);
     if (momentum) m->moments = m->gradients * (size_t)optim_moments(&t->optim);
     m->feed = feed_bytes(&t->net, &format);

@@ -136,13 +136,18 @@ enum ecg_status trainer_snapshot_bytes(const struct trainer *t, uint64_t *model,
     return trainer_state_size(t, state);
 }
 
+/* Whether snapshots are taken beside the training, or only one at its end. */
+bool trainer_saves_midway(const struct trainer *t) {
+    return t->config->train.save_every > 0 || t->has_valid;
+}
+
 enum ecg_status trainer_prepare_saving(struct trainer *t) {
     struct saver *s = &t->saver;
     uint64_t model, state;
     s->run = t->run;
     s->keep = (int)t->config->train.keep;
     s->whole = -1;
-    if (!ranks_writes(&t->ranks)) return ECG_OK;
+    if (!ranks_writes(&t->ranks) || !trainer_saves_midway(t)) return ECG_OK;
     TRY(trainer_snapshot_bytes(t, &model, &state));
     TRY(safetensors_image_reserve(&s->snapshot.model, model));
     TRY(safetensors_image_reserve(&s->snapshot.state, state));

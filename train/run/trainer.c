@@ -266,6 +266,7 @@ static enum ecg_status validate(struct trainer *t, uint32_t epoch, bool *is_best
 /* Saves where that is due; `at_end`: and waits until it is on the disk. */
 static enum ecg_status save(struct trainer *t, bool due, bool is_best, bool at_end) {
     if (!due) trainer_saved(t, false);
+    if (at_end) net1d_retire(&t->net); /* makes room for the snapshot */
     if (due) TRY(trainer_save(t, is_best));
     return at_end ? trainer_save_end(t) : ECG_OK;
 }

@@ -103,6 +103,7 @@ void trainer_forget_thresholds(struct trainer *t);
 /* state.c: RUN/checkpoints. Memory for snapshots; after the optimiser and ema_create. */
 enum ecg_status trainer_prepare_saving(struct trainer *t);
 /* How much that is, of model.safetensors and of state.safetensors; t may be planned. */
+bool trainer_saves_midway(const struct trainer *t);
 enum ecg_status trainer_snapshot_bytes(const struct trainer *t, uint64_t *model, uint64_t *state);
 /* Takes a snapshot and writes it in the background, once the save before, if any, is done. That a save failed (a full disk)
  * is said in a warning, and the training goes on with the checkpoint before as `last`. */
