@@ -94,7 +94,7 @@ def test_kills(s):
 
 MIDDLE = '''model: {base_filters: 64, filters: [64, 128, 256, 512], blocks: [1, 2, 2, 2], in_leads: [I, II, V1]}
 data: {train: {path: %s}}
-train: {batch_size: 16, steps: 8, threads: 1}
+train: {batch_size: 32, steps: 8, threads: 1}
 '''
 
 
